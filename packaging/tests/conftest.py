@@ -1,0 +1,199 @@
+"""What the tests share: the packages, an apt repository that serves them, and a booted host with our package."""
+
+import functools
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import hosts
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+SUITES = ("trixie", "bookworm")
+VERSION = re.search(r'^version = "(.+)"', (TOP / "Cargo.toml").read_text(), re.M)[1]
+NEXT = f"{VERSION}+next"
+SUBNET = "10.77.0"
+
+
+def pytest_terminal_summary(terminalreporter):
+    global counts
+    stats = terminalreporter.stats
+    counts = len(stats.get("passed", [])), len(stats.get("failed", [])) + len(stats.get("error", []))
+
+
+def pytest_unconfigure():
+    if "counts" in globals():
+        print("{} passed, {} failed".format(*counts))
+
+
+@pytest.fixture(scope="session")
+def owner():
+    with hosts.Run() as run:
+        yield run
+
+
+@pytest.fixture(scope="session")
+def network(owner):
+    return hosts.Network(owner, SUBNET)
+
+
+@pytest.fixture(scope="session")
+def binaries():
+    """The static binary of each architecture."""
+    targets = {"amd64": "x86_64-unknown-linux-musl", "arm64": "aarch64-unknown-linux-musl"}
+    built = {arch: hosts.run(TOP / "dev", "build", target, timeout=1800).stdout.strip() for arch, target in targets.items()}
+    return {arch: TOP / path for arch, path in built.items()}
+
+
+@pytest.fixture(scope="session")
+def debs(binaries, owner):
+    """Our packages: of this version for both architectures, and of a next one."""
+    out = owner.folder / "debs"
+    for arch, binary in binaries.items():
+        hosts.run(TOP / "dev", "deb", "--arch", arch, "--binary", binary, "--out", out, timeout=1800)
+    # The next version brings a changed settings file, which an edit of the user's must survive.
+    tree = owner.folder / "next"
+    for part in ("packaging", "src"):
+        shutil.copytree(TOP / part, tree / part)
+    for part in ("dev", "Cargo.toml", "Cargo.lock", "CHANGELOG.md", "rust-toolchain.toml"):
+        shutil.copy(TOP / part, tree)
+    edit(tree / "Cargo.toml", f'version = "{VERSION}"', f'version = "{NEXT}"')
+    edit(tree / "Cargo.lock", f'name = "dob-api"\nversion = "{VERSION}"', f'name = "dob-api"\nversion = "{NEXT}"')
+    edit(tree / "CHANGELOG.md", "\n## ", f"\n## {NEXT} (2026-11-23)\n\n- Next\n\n## ")
+    with (tree / "packaging/debian/dob-api.default").open("a") as settings:
+        settings.write("\n# A setting of the next version.\n")
+    hosts.run(tree / "dev", "deb", "--binary", binaries["amd64"], "--out", out)
+    names = {"amd64": f"{VERSION}_amd64", "arm64": f"{VERSION}_arm64", "next": f"{NEXT}_amd64"}
+    return {key: out / f"dob-api_{name}.deb" for key, name in names.items()}
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text, f"{path} has no {old!r}"
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.fixture(scope="session")
+def keys(owner):
+    """Makes a signing key for this run and returns the file with it."""
+
+    @functools.cache
+    def make(name):
+        home = owner.folder / f"gnupg-{name}"
+        home.mkdir(mode=0o700)
+        gpg = ("gpg", "--homedir", home, "--batch", "--passphrase", "")
+        hosts.run(*gpg, "--quick-generate-key", f"{name} <{name}@example.org>", "ed25519", "sign", "never")
+        file = owner.folder / f"{name}.key"
+        file.write_text(hosts.run(*gpg, "--armor", "--export-secret-keys").stdout)
+        hosts.run("gpgconf", "--homedir", home, "--kill", "all")
+        return file
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def site(owner, network):
+    """The folder that a web server on the test's network shows."""
+    folder = owner.folder / "site"
+    folder.mkdir()
+    server = ("http.server", "--bind", f"{SUBNET}.1", "--directory", folder, "80")
+    owner.spawn(sys.executable, "-m", *server, namespace=network.namespace, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def repository(site, debs, keys):
+    """Adds packages to a repository on the site, signed, and returns its folder."""
+
+    def publish(name, *packages, key="test"):
+        url = f"http://{SUBNET}.1/{name}"
+        hosts.run(TOP / "dev", "apt-repo", site / name, "--key", keys(key), "--url", url, *(debs[key] for key in packages))
+        return site / name
+
+    return publish
+
+
+@pytest.fixture(scope="session")
+def released(repository):
+    """A repository with this version, and one that has the next as well."""
+    repository("released", "amd64", "arm64")
+    repository("upgraded", "amd64")
+    return repository("upgraded", "next")
+
+
+@pytest.fixture(scope="session")
+def rootfs():
+    return functools.cache(lambda suite: hosts.run(TOP / "packaging/tests/rootfs", suite, timeout=900).stdout.strip())
+
+
+@pytest.fixture(params=SUITES)
+def bare(request, network, rootfs):
+    """A booted Debian host."""
+    host = Machine(network, request.param, f"{SUBNET}.10", rootfs(request.param)).boot()
+    yield host
+    host.remove()
+
+
+@pytest.fixture
+def host(bare, released):
+    """A booted Debian host on which our package was installed, as the README says."""
+    bare.use_repository("released")
+    bare.run("apt-get", "install", "--yes", "dob-api")
+    return bare
+
+
+class Machine(hosts.Host):
+    """A host, with what the tests do on it."""
+
+    def use_repository(self, name, check=True):
+        self.shell(f"curl -fsSo /etc/apt/sources.list.d/dob-api.sources http://{SUBNET}.1/{name}/dob-api.sources")
+        return self.run("apt-get", "update", "--error-on=any", check=check)
+
+    def property(self, name, unit="dob-api.service"):
+        return self.run("systemctl", "show", "--value", f"--property={name}", unit).stdout.strip()
+
+    def curl(self, path, *options, check=True):
+        return self.run("curl", "-sS", "-m", "10", "-w", "%{http_code}", *options, f"http://127.0.0.1:8080{path}", check=check).stdout
+
+    def save(self, name, date="2000-02-03"):
+        assert self.curl(f"/hello/{name}", "-X", "PUT", "-d", f'{{"dateOfBirth":"{date}"}}') == "204"
+
+    def knows(self, name):
+        return self.curl(f"/hello/{name}").endswith("200")
+
+    def load(self):
+        return Load(self)
+
+
+class Load:
+    """Clients on the host's own network, from entry to exit; afterwards what they recorded."""
+
+    def __init__(self, host):
+        self.host = host
+
+    def __enter__(self):
+        script = pathlib.Path(__file__).with_name("load.py")
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.process = self.host.spawn(sys.executable, script, "8080", **pipes)
+        self.lines = []
+        self.reader = threading.Thread(target=lambda: self.lines.extend(self.process.stdout), daemon=True)
+        self.reader.start()
+        self.goes_on()
+        return self
+
+    def goes_on(self):
+        """Waits for some hundred further answers."""
+        seen = len(self.lines)
+        hosts.wait_until(lambda: len(self.lines) >= seen + 3, "answers under load")
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.reader.join(60)
+        self.process.wait(60)
+        vars(self).update(json.loads(self.lines[-1]))
+        print(f"{self.requests} requests, {len(self.failures)} failed, slowest {self.slowest:.2f} s")

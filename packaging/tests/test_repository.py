@@ -1,0 +1,77 @@
+"""Which repositories apt trusts, and what they keep."""
+
+import shutil
+
+import hosts
+from conftest import NEXT, TOP, VERSION, edit
+
+
+def test_the_repository_keeps_every_version_and_serves_both_architectures(bare, released):
+    bare.use_repository("upgraded")
+    offered = bare.run("apt-cache", "madison", "dob-api").stdout
+    assert [line.split("|")[1].strip() for line in offered.splitlines()] == [NEXT, VERSION]
+    bare.run("apt-get", "install", "--yes", f"dob-api={VERSION}")
+    bare.run("apt-get", "install", "--yes", "dob-api")
+    arm = (released.parent / "released/dists/stable/main/binary-arm64/Packages").read_text()
+    assert f"Version: {VERSION}\nArchitecture: arm64" in arm
+
+
+def test_an_unsigned_tampered_or_foreign_repository_is_refused(bare, repository, site):
+    def broken(name, breakage, key="test"):
+        folder = repository(name, "amd64", key=key)
+        breakage(folder)
+        shutil.rmtree(site / "victim", ignore_errors=True)
+        folder.rename(site / "victim")
+        # The user's own sources are those of the true repository, at the same place.
+        sources = (site / "true/dob-api.sources").read_text().replace("/true", "/victim")
+        bare.write("/etc/apt/sources.list.d/dob-api.sources", sources)
+        bare.shell("rm -rf /var/lib/apt/lists/*")
+        update = bare.run("apt-get", "update", "--error-on=any", check=False)
+        install = bare.run("apt-get", "install", "--yes", "dob-api", check=False)
+        assert bare.run("dpkg-query", "--show", "dob-api", check=False).returncode != 0, f"{name} was installed"
+        return update.returncode, install.returncode, update.stderr + install.stderr
+
+    def unsign(folder):
+        stable = folder / "dists/stable"
+        (stable / "InRelease").unlink()
+        (stable / "Release.gpg").unlink()
+
+    def change_release(folder):
+        edit(folder / "dists/stable/InRelease", "Origin: dob-api", "Origin: dob-apl")
+
+    def change_index(folder):
+        for file in folder.glob("dists/stable/main/binary-amd64/**/*"):
+            if file.is_file():
+                file.write_bytes(file.read_bytes().replace(b"dob-api", b"dob-apl"))
+                (file.parent / "Packages.gz").unlink(missing_ok=True) if file.name == "Packages" else None
+
+    def change_package(folder):
+        [package] = folder.glob("pool/main/*_amd64.deb")
+        content = bytearray(package.read_bytes())
+        content[-100] ^= 1
+        package.write_bytes(content)
+
+    repository("true", "amd64")
+    for name, breakage, key, told in (
+        ("unsigned", unsign, "test", "is not signed"),
+        ("release", change_release, "test", "BADSIG"),
+        ("index", change_index, "test", "verification"),
+        ("foreign", lambda folder: None, "stranger", "NO_PUBKEY"),
+    ):
+        update, install, message = broken(name, breakage, key)
+        print(name, message)
+        assert update != 0 and install != 0, f"{name} was accepted: {message}"
+    update, install, message = broken("package", change_package)
+    assert update == 0 and install != 0 and "Hash Sum mismatch" in message
+    # The control: the same place, unbroken, is accepted.
+    shutil.rmtree(site / "victim")
+    repository("true", "amd64").rename(site / "victim")
+    bare.shell("apt-get update --error-on=any && apt-get install --yes dob-api")
+
+
+def test_a_repository_without_a_key_is_not_made(debs, owner):
+    told = hosts.run(TOP / "dev", "apt-repo", owner.folder / "keyless", debs["amd64"], check=False)
+    assert told.returncode == 1 and "--key" in told.stderr and len(told.stderr.splitlines()) == 1
+    told = hosts.run(TOP / "dev", "apt-repo", owner.folder / "keyless", "--key", "nobody", debs["amd64"], check=False)
+    assert told.returncode == 1 and "nobody" in told.stderr and len(told.stderr.splitlines()) == 1
+    assert not (owner.folder / "keyless/dists").exists()

@@ -1,0 +1,55 @@
+//! Liveness, readiness and metrics, for the listener that is never public.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+
+use crate::http::Answer;
+use crate::store::Store;
+
+/// What the format of Prometheus' text is called.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What an operator may ask.
+#[derive(Debug)]
+pub struct Admin {
+    /// Asked whether it serves.
+    pub store: Store,
+    /// Everything that is counted.
+    pub registry: Registry,
+}
+
+impl Answer for Admin {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if *request.method() != Method::GET && *request.method() != Method::HEAD {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
+        }
+        match request.uri().path() {
+            "/live" => text(StatusCode::OK, "live\n"),
+            "/ready" => match self.store.check().await {
+                Ok(()) => text(StatusCode::OK, "ready\n"),
+                Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {error}\n")),
+            },
+            "/metrics" => {
+                let mut metrics = String::new();
+                // Writing to a string does not fail.
+                let _ = encode(&mut metrics, &self.registry);
+                let mut response = text(StatusCode::OK, metrics);
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(METRICS_TYPE));
+                response
+            }
+            _ => text(StatusCode::NOT_FOUND, "use /live, /ready or /metrics\n"),
+        }
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

@@ -1,0 +1,22 @@
+use jiff::civil::Date;
+
+use super::{DateOfBirth, Username};
+
+/// What a user is told `today`, in the spelling of the request.
+///
+/// ```
+/// use dob_api::domain::{DateOfBirth, greeting};
+/// use jiff::civil::date;
+///
+/// let born = DateOfBirth::from_stored(date(1815, 12, 10));
+/// assert_eq!(greeting(&"Ada".parse()?, born, date(2026, 12, 9)), "Hello, Ada! Your birthday is in 1 day(s)");
+/// assert_eq!(greeting(&"Ada".parse()?, born, date(2026, 12, 10)), "Hello, Ada! Happy birthday!");
+/// # Ok::<(), dob_api::domain::UsernameError>(())
+/// ```
+#[must_use]
+pub fn greeting(username: &Username, date_of_birth: DateOfBirth, today: Date) -> String {
+    match date_of_birth.days_until_birthday(today) {
+        0 => format!("Hello, {username}! Happy birthday!"),
+        days => format!("Hello, {username}! Your birthday is in {days} day(s)"),
+    }
+}

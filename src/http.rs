@@ -1,0 +1,138 @@
+//! One request: its bounds, its outcome as a response, its refusal as a problem document.
+
+mod body;
+mod problem;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+
+use self::problem::Problem;
+use crate::metrics::HttpMetrics;
+use crate::route::{self, Action, Outcome, Router};
+use crate::store::Source;
+
+pub use self::problem::{raw_overload, raw_timeout};
+
+/// The longest request target, in bytes.
+const MAX_TARGET: usize = 2048;
+
+const OPENAPI: &str = include_str!("http/openapi.json");
+
+/// Which server a greeting comes from, where it is not the primary.
+const X_SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
+
+/// Something that answers requests. Refusals are answers too: there is no error.
+pub trait Answer: Send + Sync + 'static {
+    /// Answers one request.
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+}
+
+/// What users' requests are handled with.
+#[derive(Clone, Debug)]
+pub struct Handler {
+    /// Carries the request out.
+    pub router: Router,
+    /// Counts the answers.
+    pub metrics: HttpMetrics,
+    /// How long a body may take.
+    pub body_timeout: Duration,
+}
+
+#[derive(Serialize)]
+struct Greeting {
+    message: String,
+}
+
+impl Answer for Handler {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let began = Instant::now();
+        let (route, method) = (route::name(request.uri().path()), method_name(request.method()));
+        let mut response = match self.outcome(request).await {
+            Ok(outcome) => success(outcome),
+            Err(problem) => refusal(&problem),
+        };
+        if self.router.lifecycle.is_draining() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        self.metrics.answered(route, method, response.status().as_u16(), began.elapsed());
+        response
+    }
+}
+
+impl Handler {
+    async fn outcome(&self, request: Request<Incoming>) -> Result<Outcome, Problem> {
+        let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+        if target > MAX_TARGET {
+            return Err(Problem::target_too_long(MAX_TARGET));
+        }
+        Ok(match route::resolve(request.method(), request.uri().path())? {
+            Action::Greet(username) => self.router.greet(&username).await?,
+            Action::Save(username) => {
+                let date = body::date_of_birth(request.into_body(), self.body_timeout).await?;
+                self.router.save(&username, &date).await?
+            }
+            Action::Health => self.router.health()?,
+            Action::OpenApi => Outcome::OpenApi,
+        })
+    }
+}
+
+/// The method as metrics name it: a client must not be able to make up labels.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::PUT => "PUT",
+        _ => "other",
+    }
+}
+
+fn success(outcome: Outcome) -> Response<Full<Bytes>> {
+    match outcome {
+        Outcome::Greeting(message, source) => {
+            // A struct of one string always serializes.
+            let mut response = json(serde_json::to_vec(&Greeting { message }).unwrap_or_default().into());
+            // The greeting is personal, and changes at midnight.
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            if source == Source::Replica {
+                response.headers_mut().insert(X_SERVED_BY, HeaderValue::from_static("replica"));
+            }
+            response
+        }
+        Outcome::Saved => {
+            let mut response = Response::new(Full::default());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response
+        }
+        Outcome::Healthy => json(Bytes::from_static(b"{\"status\":\"healthy\"}")),
+        Outcome::OpenApi => json(Bytes::from_static(OPENAPI.as_bytes())),
+    }
+}
+
+fn json(body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn refusal(problem: &Problem) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(problem.document().into()));
+    *response.status_mut() = problem.status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(problem::MEDIA_TYPE));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(methods) = problem.allow {
+        headers.insert(ALLOW, HeaderValue::from_static(methods));
+    }
+    if problem.status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}

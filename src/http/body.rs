@@ -1,0 +1,131 @@
+//! The body of a PUT: bounded in size and time, then read as JSON.
+
+use std::fmt;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::StatusCode;
+use hyper::body::{Body, Incoming};
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use tokio::time::timeout;
+
+use super::problem::Problem;
+
+/// The largest body, in bytes.
+const MAX_BODY: usize = 1024;
+
+const EXAMPLE: &str = "write {\"dateOfBirth\":\"YYYY-MM-DD\"}";
+
+/// Reads the body and returns its date of birth as written.
+pub(super) async fn date_of_birth(body: Incoming, limit: Duration) -> Result<String, Problem> {
+    // What announces too much is refused before any of it is read.
+    if body.size_hint().lower() > MAX_BODY as u64 {
+        return Err(too_large());
+    }
+    let collected = timeout(limit, Limited::new(body, MAX_BODY).collect()).await.map_err(|_| {
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "the body of the request took too long: send it in one go")
+    })?;
+    let bytes = match collected {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
+        Err(_) => return Err(bad("the body ended early or is badly chunked: send all of it")),
+    };
+    parse(&bytes).map(|person| person.date_of_birth)
+}
+
+fn too_large() -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is too large: {EXAMPLE} in at most {MAX_BODY} bytes"))
+}
+
+fn bad(detail: impl fmt::Display) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, detail.to_string())
+}
+
+fn parse(bytes: &[u8]) -> Result<Person, Problem> {
+    if bytes.is_empty() {
+        return Err(bad(format_args!("the body is empty: {EXAMPLE}")));
+    }
+    serde_json::from_slice(bytes).map_err(|error| bad(format_args!("the body is not as expected: {error}: {EXAMPLE}")))
+}
+
+/// The body: an object with one field that counts.
+#[derive(Debug)]
+struct Person {
+    date_of_birth: String,
+}
+
+/// By hand, because a derived implementation also takes an array for a struct.
+impl<'de> Deserialize<'de> for Person {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Person;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Person, A::Error> {
+                let mut date_of_birth = None;
+                while let Some(field) = map.next_key::<String>()? {
+                    if field != "dateOfBirth" {
+                        map.next_value::<IgnoredAny>()?;
+                    } else if date_of_birth.replace(map.next_value()?).is_some() {
+                        return Err(A::Error::duplicate_field("dateOfBirth"));
+                    }
+                }
+                let date_of_birth = date_of_birth.ok_or_else(|| A::Error::missing_field("dateOfBirth"))?;
+                Ok(Person { date_of_birth })
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_with_one_date_of_birth_is_read_and_other_fields_are_ignored() {
+        let cases = [
+            r#"{"dateOfBirth":"1815-12-10"}"#,
+            r#" {"name":{"dateOfBirth":1},"dateOfBirth":"1815-12-10","n":[1,{}],"name":2} "#,
+            r#"{"dateOfBirth":"1815\u002d12-10"}"#,
+            r#"{"\u0064ateOfBirth":"1815-12-10"}"#,
+        ];
+        for text in cases {
+            assert_eq!(parse(text.as_bytes()).map(|person| person.date_of_birth).ok().as_deref(), Some("1815-12-10"));
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_an_example() {
+        let nested = "[".repeat(1000);
+        let cases: [&[u8]; 16] = [
+            b"",
+            b" ",
+            b"null",
+            b"[\"1815-12-10\"]",
+            b"\"1815-12-10\"",
+            b"{}",
+            b"{\"dateofbirth\":\"1815-12-10\"}",
+            b"{\"dateOfBirth\":null}",
+            b"{\"dateOfBirth\":18151210}",
+            b"{\"dateOfBirth\":[\"1815-12-10\"]}",
+            b"{\"dateOfBirth\":\"1815-12-10\",\"dateOfBirth\":\"1815-12-10\"}",
+            b"{\"dateOfBirth\":\"1815-12-10\"}{}",
+            b"{\"dateOfBirth\":\"1815-12-10\"",
+            b"{\"dateOfBirth\":\"1815-12-10\xff\"}",
+            b"\xef\xbb\xbf{\"dateOfBirth\":\"1815-12-10\"}",
+            nested.as_bytes(),
+        ];
+        for bytes in cases {
+            let problem =
+                parse(bytes).map(drop).map_err(|problem| String::from_utf8_lossy(&problem.document()).into_owned());
+            assert!(problem.is_err_and(|text| text.contains("YYYY-MM-DD")), "{}", String::from_utf8_lossy(bytes));
+        }
+    }
+}

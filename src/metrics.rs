@@ -1,0 +1,178 @@
+//! What a person on call needs in numbers. Labels are routes, operations and hosts, never user names.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+/// Upper bounds in seconds: from a greeting out of memory to a write that waited for a failover.
+const DURATION_BUCKETS: [f64; 14] =
+    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0];
+
+/// Upper bounds in requests.
+const BATCH_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+/// A registry whose metrics all begin with `dob_api_`, with the build's description in it.
+#[must_use]
+pub fn registry() -> Registry {
+    let mut registry = Registry::with_prefix("dob_api");
+    registry.register("build", "Version of the running binary", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+    registry
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RequestLabels {
+    route: &'static str,
+    method: &'static str,
+    status: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RouteLabels {
+    route: &'static str,
+    method: &'static str,
+}
+
+/// What clients asked for and got.
+#[derive(Clone, Debug)]
+pub struct HttpMetrics {
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    /// Open connections.
+    pub connections: Gauge,
+    /// Connections answered 503 because too many were open.
+    pub refused: Counter,
+}
+
+impl HttpMetrics {
+    /// Registers the metrics.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            requests: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
+            connections: Gauge::default(),
+            refused: Counter::default(),
+        };
+        registry.register("http_requests", "Requests answered", metrics.requests.clone());
+        let help = "Time from a request's head to its answer";
+        registry.register("http_request_duration_seconds", help, metrics.durations.clone());
+        registry.register("http_connections", "Open connections", metrics.connections.clone());
+        registry.register("http_connections_refused", "Connections over the limit", metrics.refused.clone());
+        metrics
+    }
+
+    /// Counts one answer.
+    pub fn answered(&self, route: &'static str, method: &'static str, status: u16, took: Duration) {
+        self.requests.get_or_create(&RequestLabels { route, method, status }).inc();
+        self.durations.get_or_create(&RouteLabels { route, method }).observe(took.as_secs_f64());
+    }
+}
+
+/// What a store is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Look a user up.
+    Read,
+    /// Save a user.
+    Write,
+}
+
+impl Operation {
+    /// The name in labels and log lines.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OperationLabels {
+    operation: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ErrorLabels {
+    operation: &'static str,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RoleLabels {
+    operation: &'static str,
+    role: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct HostLabels {
+    host: String,
+}
+
+/// How the store does.
+#[derive(Clone, Debug)]
+pub struct StoreMetrics {
+    depth: Family<OperationLabels, Gauge>,
+    batches: Family<OperationLabels, Histogram, fn() -> Histogram>,
+    errors: Family<ErrorLabels, Counter>,
+    connections: Family<RoleLabels, Gauge>,
+    primary: Family<HostLabels, Gauge>,
+}
+
+impl StoreMetrics {
+    /// Registers the metrics.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            depth: Family::default(),
+            batches: Family::new_with_constructor(|| Histogram::new(BATCH_BUCKETS)),
+            errors: Family::default(),
+            connections: Family::default(),
+            primary: Family::default(),
+        };
+        registry.register("store_queue_depth", "Requests waiting for the store", metrics.depth.clone());
+        registry.register("store_batch_size", "Requests sent to the store together", metrics.batches.clone());
+        registry.register("store_errors", "What went wrong in the store, by kind", metrics.errors.clone());
+        registry.register("database_connections", "Open database connections", metrics.connections.clone());
+        registry.register("database_primary", "1 for the host that takes writes", metrics.primary.clone());
+        metrics
+    }
+
+    /// The gauge of requests that wait for `operation`.
+    #[must_use]
+    pub fn queue_depth(&self, operation: Operation) -> Gauge {
+        self.depth.get_or_create_owned(&OperationLabels { operation: operation.name() })
+    }
+
+    /// The histogram of the batches of `operation`.
+    #[must_use]
+    pub fn batch_size(&self, operation: Operation) -> Histogram {
+        self.batches.get_or_create_owned(&OperationLabels { operation: operation.name() })
+    }
+
+    /// Counts an error; `kind` is a fixed word such as `timeout`.
+    pub fn error(&self, operation: Operation, kind: &'static str) {
+        self.errors.get_or_create(&ErrorLabels { operation: operation.name(), kind }).inc();
+    }
+
+    /// The gauge of connections that `operation` holds to servers of `role`.
+    #[must_use]
+    pub fn connections(&self, operation: Operation, role: &'static str) -> Gauge {
+        self.connections.get_or_create_owned(&RoleLabels { operation: operation.name(), role })
+    }
+
+    /// Notes which host takes writes now, if any does.
+    pub fn set_primary(&self, host: Option<&str>) {
+        self.primary.clear();
+        if let Some(host) = host {
+            self.primary.get_or_create(&HostLabels { host: host.to_owned() }).set(1);
+        }
+    }
+}

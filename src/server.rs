@@ -1,0 +1,153 @@
+//! Accepts connections, bounds what they may hold, and lets them finish at the end.
+
+mod activity;
+mod connection;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
+
+use crate::config::Limits;
+use crate::http::Answer;
+use crate::lifecycle::{Lifecycle, Phase};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 4096;
+
+/// How long to wait when no connection can be accepted: file descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections over the limit that are being told so at the same time; more are just closed.
+const MAX_REFUSALS: usize = 256;
+
+/// Serves connections with one handler; clones share its bounds, so that several threads can serve together.
+#[derive(Debug)]
+pub struct Server<H> {
+    handler: Arc<H>,
+    limits: Limits,
+    lifecycle: Lifecycle,
+    open: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+    connections: Gauge,
+    refused: Counter,
+}
+
+/// Binds a listener.
+///
+/// # Errors
+///
+/// The address is taken, or not this host's.
+pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // So that a restart does not wait for the connections of the last run to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
+}
+
+impl<H: Answer> Server<H> {
+    /// A server that answers with `handler`, and counts its open and its refused connections.
+    pub fn new(handler: H, limits: Limits, lifecycle: Lifecycle, connections: Gauge, refused: Counter) -> Self {
+        Self {
+            handler: Arc::new(handler),
+            limits,
+            lifecycle,
+            open: Arc::new(Semaphore::new(limits.max_connections)),
+            refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
+            connections,
+            refused,
+        }
+    }
+
+    /// Serves until the lifecycle is [`Phase::Closing`] and every connection has finished.
+    ///
+    /// # Errors
+    ///
+    /// The listener cannot be used.
+    pub async fn serve(&self, listener: StdListener) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        {
+            let closing = self.lifecycle.reached(Phase::Closing);
+            tokio::pin!(closing);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = &mut closing => break,
+                    accepted = listener.accept() => match accepted {
+                        Ok((stream, _)) => self.take(stream),
+                        Err(error) if is_of_one_connection(&error) => {}
+                        Err(error) => {
+                            tracing::warn!(%error, "cannot accept connections");
+                            sleep(ACCEPT_PAUSE).await;
+                        }
+                    },
+                }
+            }
+        }
+        // Clients in the backlog were told that they are connected: they get their answer too.
+        let listener = listener.into_std()?;
+        while let Ok((stream, _)) = listener.accept() {
+            stream.set_nonblocking(true)?;
+            self.take(TcpStream::from_std(stream)?);
+        }
+        drop(listener);
+        let all = u32::try_from(self.limits.max_connections).unwrap_or(u32::MAX);
+        // The semaphore is never closed, so this only waits.
+        let _ = self.open.acquire_many(all).await;
+        Ok(())
+    }
+
+    /// How many connections are open.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.limits.max_connections - self.open.available_permits()
+    }
+
+    fn take(&self, stream: TcpStream) {
+        let Ok(permit) = self.open.clone().try_acquire_owned() else { return self.refuse(stream) };
+        let open = Open { _permit: permit, connections: self.connections.clone() };
+        open.connections.inc();
+        let (handler, limits, lifecycle) = (self.handler.clone(), self.limits, self.lifecycle.clone());
+        tokio::spawn(async move {
+            connection::serve(stream, handler, limits, lifecycle).await;
+            drop(open);
+        });
+    }
+
+    fn refuse(&self, stream: TcpStream) {
+        self.refused.inc();
+        let Ok(permit) = self.refusals.clone().try_acquire_owned() else { return };
+        tokio::spawn(async move {
+            connection::refuse(stream).await;
+            drop(permit);
+        });
+    }
+}
+
+/// Counts a connection as open while it lives.
+struct Open {
+    _permit: OwnedSemaphorePermit,
+    connections: Gauge,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.connections.dec();
+    }
+}
+
+/// Whether accepting failed for a client that left meanwhile, which says nothing of the next one.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}

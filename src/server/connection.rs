@@ -1,0 +1,113 @@
+//! One connection from its first byte to its last.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+
+use super::activity::{Activity, Doing, Observed, Stopwatch};
+use crate::config::Limits;
+use crate::http::{self, Answer};
+use crate::lifecycle::{Lifecycle, Phase};
+
+/// The largest head of a request in bytes, and with it the most that a connection buffers.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// How long an idle connection is still listened to when the service closes: requests may be on their way.
+const LAST_CALL: Duration = Duration::from_millis(100);
+
+/// How long, and for how many bytes, a client may go on sending what nobody will read. A socket that is closed over
+/// unread bytes is reset, and the client never sees the answer.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 32 << 20;
+
+/// Serves a connection until the client, a timeout or the end of the service closes it.
+pub(super) async fn serve<H: Answer>(stream: TcpStream, handler: Arc<H>, limits: Limits, lifecycle: Lifecycle) {
+    // Answers are small and complete: waiting to fill a segment would only delay them.
+    let _ = stream.set_nodelay(true);
+    let activity = Arc::new(Activity::default());
+    let service = service_fn(|request| {
+        let (handler, activity) = (handler.clone(), activity.clone());
+        async move {
+            activity.enter(Doing::Request);
+            let response = handler.answer(request).await;
+            activity.enter(Doing::Idle);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let observed = TokioIo::new(Observed { stream, activity: activity.clone() });
+    let mut connection = http1::Builder::new()
+        // A client may close its half after the request and still read the answer.
+        .half_close(true)
+        .max_buf_size(MAX_HEAD)
+        .header_read_timeout(None)
+        // One write of head and body together costs less than gathering them.
+        .writev(false)
+        .serve_connection(observed, service);
+
+    // Ticks instead of a timer a request: a timeout comes up to a quarter late, and requests pay nothing for it.
+    let tick = limits.header_timeout.min(limits.keep_alive) / 4;
+    let mut stopwatch = Stopwatch::new(tick);
+    let mut ticks = interval(tick);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let closing = async {
+        lifecycle.reached(Phase::Closing).await;
+        sleep(LAST_CALL).await;
+    };
+    tokio::pin!(closing);
+    let mut is_closing = false;
+    let slow_head = loop {
+        tokio::select! {
+            biased;
+            // How it ended is the client's affair: a malformed request was answered, a reset cannot be.
+            _ = &mut connection => break false,
+            () = &mut closing, if !is_closing => {
+                is_closing = true;
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+            }
+            _ = ticks.tick() => match stopwatch.read(&activity) {
+                (Doing::Idle, time) if time >= limits.keep_alive => break false,
+                (Doing::Head, time) if time >= limits.header_timeout => break true,
+                _ => {}
+            },
+        }
+    };
+    let stream = connection.into_parts().io.into_inner().stream;
+    if slow_head {
+        say(stream, &http::raw_timeout()).await;
+    } else if !activity.has_ended() {
+        linger(stream).await;
+    }
+}
+
+/// Tells a client that it is one too many.
+pub(super) async fn refuse(stream: TcpStream) {
+    say(stream, &http::raw_overload()).await;
+}
+
+async fn say(mut stream: TcpStream, response: &[u8]) {
+    if let Ok(Ok(())) = timeout(LINGER, stream.write_all(response)).await {
+        linger(stream).await;
+    }
+}
+
+/// Closes our half and reads on until the client closes its own, within bounds.
+async fn linger(mut stream: TcpStream) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let end = Instant::now() + LINGER;
+    let (mut waste, mut read) = (vec![0; 16 * 1024], 0);
+    while read < LINGER_BYTES {
+        match tokio::time::timeout_at(end, stream.read(&mut waste)).await {
+            Ok(Ok(count)) if count > 0 => read += count,
+            _ => return,
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Where users are kept: in one file, or in PostgreSQL. The only place that knows SQL.
+
+mod embedded;
+mod postgres;
+mod queue;
+
+use std::fmt;
+
+use crate::config::{Config, StoreConfig};
+use crate::domain::{DateOfBirth, UserKey};
+use crate::metrics::StoreMetrics;
+
+pub use embedded::{EmbeddedStore, OpenError};
+pub use postgres::PostgresStore;
+
+/// A place that keeps users. Cheap to clone; clones share it.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// One file on this host.
+    Embedded(EmbeddedStore),
+    /// PostgreSQL, over the network.
+    Postgres(PostgresStore),
+}
+
+/// What a read found.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// The user's date of birth; `None` if there is no such user.
+    pub date_of_birth: Option<DateOfBirth>,
+    /// Who said so.
+    pub source: Source,
+}
+
+/// Which server a reading comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The one that takes writes: the reading is current.
+    Primary,
+    /// A replica, because no primary answered: the reading may be old.
+    Replica,
+}
+
+/// Why the store gave no answer. Each may pass: the request can be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// As many requests wait as may.
+    QueueFull,
+    /// Nothing answered within the patience. A write may have happened all the same.
+    OutOfPatience,
+    /// Only a replica answered, and it does not know the user (yet).
+    UnknownToReplica,
+    /// The store refused this user's row and took its neighbours.
+    Rejected,
+    /// The store cannot be used now.
+    Unavailable,
+}
+
+impl Store {
+    /// Opens the store that the configuration names. PostgreSQL may be absent yet: it is waited for.
+    ///
+    /// # Errors
+    ///
+    /// The embedded store's file cannot be opened.
+    pub fn open(config: &Config, metrics: &StoreMetrics) -> Result<Self, OpenError> {
+        match &config.store {
+            StoreConfig::Embedded(directory) => {
+                EmbeddedStore::open(directory, config.queue_capacity, metrics).map(Self::Embedded)
+            }
+            StoreConfig::Postgres(database) => Ok(Self::Postgres(PostgresStore::start(
+                database,
+                postgres::Patience { read: config.read_patience, write: config.write_patience },
+                config.queue_capacity,
+                metrics,
+            ))),
+        }
+    }
+
+    /// Looks a user up.
+    ///
+    /// # Errors
+    ///
+    /// The store gave no answer.
+    pub async fn get(&self, user: UserKey) -> Result<Reading, StoreError> {
+        match self {
+            Self::Embedded(store) => store.get(&user),
+            Self::Postgres(store) => store.get(user).await,
+        }
+    }
+
+    /// Saves a user. When this returns, the write is durable.
+    ///
+    /// # Errors
+    ///
+    /// The store gave no answer; the write may have happened all the same.
+    pub async fn put(&self, user: UserKey, date_of_birth: DateOfBirth) -> Result<(), StoreError> {
+        match self {
+            Self::Embedded(store) => store.put(user, date_of_birth).await,
+            Self::Postgres(store) => store.put(user, date_of_birth).await,
+        }
+    }
+
+    /// Whether the store was reached at least once since the start.
+    #[must_use]
+    pub fn was_reached(&self) -> bool {
+        match self {
+            Self::Embedded(_) => true,
+            Self::Postgres(store) => store.was_reached(),
+        }
+    }
+
+    /// Whether reads and writes would be served now.
+    ///
+    /// # Errors
+    ///
+    /// The store gave no answer, or takes no writes.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Embedded(store) => store.check(),
+            Self::Postgres(store) => store.check().await,
+        }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::QueueFull => "too many requests wait for the database: try again in a moment",
+            Self::OutOfPatience => "the database did not answer in time, and a write may have been saved: try again",
+            Self::UnknownToReplica => {
+                "no primary answers, and the replica does not know this user: try again in a moment"
+            }
+            Self::Rejected => "the database refused to save this user: try again later",
+            Self::Unavailable => "the database cannot be used now: try again in a moment",
+        })
+    }
+}
+
+impl std::error::Error for StoreError {}

@@ -1,0 +1,186 @@
+//! Users in one file (redb), durable at every acknowledgement, used by one process at a time.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+
+use jiff::civil::Date;
+use redb::{Database, ReadableDatabase, TableDefinition};
+use tokio::runtime::Handle;
+
+use super::queue::{self, Entrance, Exit, Job};
+use super::{Reading, Source, StoreError};
+use crate::domain::{DateOfBirth, UserKey};
+use crate::logging::Chain;
+use crate::metrics::{Operation, StoreMetrics};
+
+/// Folded name to year, month and day.
+const USERS: TableDefinition<'_, &str, (i16, i8, i8)> = TableDefinition::new("users");
+
+/// redb's cache in bytes; the page cache of the kernel stands behind it.
+const CACHE: usize = 8 << 20;
+
+type Write = Job<(UserKey, DateOfBirth), Result<(), StoreError>>;
+
+/// Users in one file. Cheap to clone; clones share it.
+#[derive(Clone, Debug)]
+pub struct EmbeddedStore {
+    file: Arc<StoreFile>,
+    writes: Arc<Entrance<(UserKey, DateOfBirth), Result<(), StoreError>>>,
+    metrics: StoreMetrics,
+}
+
+/// The open file. After an I/O error redb refuses all work until the file is opened again.
+#[derive(Debug)]
+struct StoreFile {
+    path: PathBuf,
+    database: RwLock<Option<Database>>,
+}
+
+/// Why the file cannot be used.
+#[derive(Debug)]
+pub struct OpenError {
+    path: PathBuf,
+    cause: redb::Error,
+}
+
+impl EmbeddedStore {
+    /// Opens `users.redb` in `directory`; both are created if need be. Writes that arrive together are committed
+    /// together by a thread of the store's own. Call it within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be written, or another process has the file open.
+    pub fn open(directory: &Path, queue_capacity: usize, metrics: &StoreMetrics) -> Result<Self, OpenError> {
+        let path = directory.join("users.redb");
+        let failed = |cause| OpenError { path: path.clone(), cause };
+        std::fs::create_dir_all(directory).map_err(|error| failed(redb::Error::Io(error)))?;
+        let database = open(&path).map_err(failed)?;
+        // The file's name must be as durable as its contents.
+        std::fs::File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(|error| failed(error.into()))?;
+        let (entrance, exit) = queue::queue(queue_capacity, Operation::Write, metrics);
+        let file = Arc::new(StoreFile { path: path.clone(), database: RwLock::new(Some(database)) });
+        let store = Self { file, writes: Arc::new(entrance), metrics: metrics.clone() };
+        let writer = Writer { file: store.file.clone(), metrics: metrics.clone() };
+        let runtime = Handle::current();
+        std::thread::Builder::new()
+            .name("embedded-writer".into())
+            .spawn(move || writer.run(&runtime, &exit))
+            .map_err(|error| failed(redb::Error::Io(error)))?;
+        Ok(store)
+    }
+
+    pub(super) fn get(&self, user: &UserKey) -> Result<Reading, StoreError> {
+        let found = self.file.with(|database| {
+            let users = database.begin_read()?.open_table(USERS)?;
+            Ok(users.get(user.as_str())?.map(|row| row.value()))
+        });
+        let row = found.map_err(|error| {
+            self.metrics.error(Operation::Read, "io");
+            tracing::error!(error = %Chain(&error), "cannot read the store's file");
+            StoreError::Unavailable
+        })?;
+        let date = row.map(|(year, month, day)| Date::new(year, month, day)).transpose().map_err(|error| {
+            self.metrics.error(Operation::Read, "corrupt");
+            tracing::error!(%error, "the store's file holds a day that the calendar does not have");
+            StoreError::Unavailable
+        })?;
+        Ok(Reading { date_of_birth: date.map(DateOfBirth::from_stored), source: Source::Primary })
+    }
+
+    pub(super) async fn put(&self, user: UserKey, date_of_birth: DateOfBirth) -> Result<(), StoreError> {
+        let answer = self.writes.ask((user, date_of_birth)).inspect_err(|_| {
+            self.metrics.error(Operation::Write, "queue_full");
+        })?;
+        answer.await.unwrap_or(Err(StoreError::Unavailable))
+    }
+
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        self.file.with(|database| Ok(database.begin_read().map(drop)?)).map_err(|_| StoreError::Unavailable)
+    }
+}
+
+impl StoreFile {
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+        let guard = self.database.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        work(guard.as_ref().ok_or(redb::Error::DatabaseClosed)?)
+    }
+
+    /// Opens the file again; no read is under way meanwhile, because redb's lock on the file is exclusive.
+    fn reopen(&self) -> Result<(), redb::Error> {
+        let mut guard = self.database.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        drop(guard.take());
+        *guard = Some(open(&self.path)?);
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> Result<Database, redb::Error> {
+    let database = Database::builder().set_cache_size(CACHE).create(path)?;
+    // So that a read never meets a file without the table.
+    let transaction = database.begin_write()?;
+    transaction.open_table(USERS)?;
+    transaction.commit()?;
+    Ok(database)
+}
+
+struct Writer {
+    file: Arc<StoreFile>,
+    metrics: StoreMetrics,
+}
+
+impl Writer {
+    /// Commits batch after batch until the store is dropped.
+    fn run(self, runtime: &Handle, exit: &Exit<(UserKey, DateOfBirth), Result<(), StoreError>>) {
+        while let Some(batch) = runtime.block_on(exit.batch()) {
+            let answer = self.commit(&batch).map_err(|error| self.recover(&error));
+            batch.into_iter().for_each(|write| write.answer(answer));
+        }
+    }
+
+    /// Writes in order of arrival, so the later of two writes of one key stays.
+    fn commit(&self, batch: &[Write]) -> Result<(), redb::Error> {
+        self.file.with(|database| {
+            let transaction = database.begin_write()?;
+            let mut users = transaction.open_table(USERS)?;
+            for write in batch {
+                let (user, date_of_birth) = &write.question;
+                let date = date_of_birth.date();
+                users.insert(user.as_str(), (date.year(), date.month(), date.day()))?;
+            }
+            drop(users);
+            Ok(transaction.commit()?)
+        })
+    }
+
+    fn recover(&self, error: &redb::Error) -> StoreError {
+        self.metrics.error(Operation::Write, "io");
+        tracing::error!(error = %Chain(error), "cannot write the store's file; opening it again");
+        if let Err(error) = self.file.reopen() {
+            tracing::error!(error = %Chain(&error), "cannot open the store's file");
+        }
+        StoreError::Unavailable
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match &self.cause {
+            redb::Error::DatabaseAlreadyOpen => {
+                write!(
+                    f,
+                    "{path} is in use by another process: stop that one, or set DOB_API_DATA_DIR to another directory"
+                )
+            }
+            redb::Error::Io(error) => {
+                write!(f, "cannot open {path}: {error}: set DOB_API_DATA_DIR to a directory that this user may write")
+            }
+            cause => write!(f, "cannot open {path}: {cause}: restore the file, or move it away to begin anew"),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}

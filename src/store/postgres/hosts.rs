@@ -1,0 +1,137 @@
+//! The database's hosts, and how the one that can serve is found among them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bb8::ManageConnection;
+use bb8_postgres::PostgresConnectionManager;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host as Address, SslMode};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::error::{ConnectError, HostProblem};
+use super::session::{Role, Session};
+use super::topology::Topology;
+use crate::config::TlsPolicy;
+use crate::metrics::Operation;
+
+/// How long one host may take from the first packet to the answer of the probe. `connect_timeout` would bound the TCP
+/// handshake only.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long a primary may answer later than a replica and still be preferred for reads.
+const REPLICA_GRACE: Duration = Duration::from_millis(250);
+
+/// What the server enforces by itself, in case that the service is gone: see `write_lane` on how the bounds fit.
+const SESSION_OPTIONS: &str =
+    "-c statement_timeout=1000 -c lock_timeout=500 -c idle_in_transaction_session_timeout=5000";
+
+/// Every host of the database.
+pub(super) struct Hosts {
+    hosts: Vec<Host>,
+    topology: Arc<Topology>,
+}
+
+struct Host {
+    name: Arc<str>,
+    manager: PostgresConnectionManager<MakeRustlsConnect>,
+}
+
+impl Hosts {
+    /// The hosts that `config` names.
+    pub(super) fn new(config: &Config, tls: &TlsPolicy, topology: Arc<Topology>) -> Self {
+        let client = rustls::ClientConfig::builder().with_root_certificates(tls.roots.clone()).with_no_client_auth();
+        let connector = MakeRustlsConnect::new(client);
+        let addresses = config.get_hosts().iter().enumerate();
+        let hosts = addresses.map(|(index, address)| {
+            let port = *config.get_ports().get(index).or(config.get_ports().first()).unwrap_or(&5432);
+            let mut own = own_config(config, tls, address, port);
+            if let Some(ip) = config.get_hostaddrs().get(index) {
+                own.hostaddr(*ip);
+            }
+            let name = match address {
+                Address::Tcp(name) => format!("{name}:{port}"),
+                Address::Unix(path) => format!("{}:{port}", path.display()),
+            };
+            Host { name: name.into(), manager: PostgresConnectionManager::new(own, connector.clone()) }
+        });
+        Self { hosts: hosts.collect(), topology }
+    }
+
+    pub(super) fn topology(&self) -> Arc<Topology> {
+        self.topology.clone()
+    }
+
+    /// Asks all hosts at once and takes the first primary that answers; for reads, a replica if no primary does.
+    pub(super) async fn find(&self, operation: Operation) -> Result<Session, ConnectError> {
+        let mut attempts: FuturesUnordered<_> = self.hosts.iter().map(Host::open).collect();
+        let mut problems = Vec::new();
+        let mut replica = None;
+        let mut patience_ends = Instant::now() + CONNECT_DEADLINE * 2;
+        while let Ok(Some((host, opened))) = timeout_at(patience_ends, attempts.next()).await {
+            let problem = match opened {
+                Ok(session) if session.standing.role == Role::Replica => {
+                    if operation == Operation::Read && replica.is_none() {
+                        patience_ends = Instant::now() + REPLICA_GRACE;
+                        replica = Some(session);
+                    }
+                    HostProblem::Replica
+                }
+                Ok(session) if self.topology.admits(session.standing.epoch) => return Ok(session),
+                Ok(_) => HostProblem::Superseded,
+                Err(problem) => problem,
+            };
+            problems.push((host, problem));
+        }
+        // In a fixed order, so that the same trouble reads the same.
+        problems.sort_by(|(one, _), (other, _)| one.cmp(other));
+        replica.ok_or(ConnectError::Hosts(problems))
+    }
+}
+
+impl Host {
+    async fn open(&self) -> (Arc<str>, Result<Session, HostProblem>) {
+        let opened = async {
+            let client = self.manager.connect().await?;
+            Session::new(client, self.name.clone()).await
+        };
+        let opened = match timeout(CONNECT_DEADLINE, opened).await {
+            Ok(opened) => opened.map_err(HostProblem::Refused),
+            Err(_) => Err(HostProblem::Silent),
+        };
+        (self.name.clone(), opened)
+    }
+}
+
+/// What `config` says, for one host.
+fn own_config(config: &Config, tls: &TlsPolicy, address: &Address, port: u16) -> Config {
+    let mut own = Config::new();
+    match address {
+        Address::Tcp(name) => own.host(name),
+        Address::Unix(path) => own.host_path(path),
+    };
+    if let Some(user) = config.get_user() {
+        own.user(user);
+    }
+    if let Some(password) = config.get_password() {
+        own.password(password);
+    }
+    if let Some(database) = config.get_dbname() {
+        own.dbname(database);
+    }
+    let options = config.get_options().unwrap_or_default();
+    own.port(port)
+        .options(format!("{SESSION_OPTIONS} {options}"))
+        .application_name(config.get_application_name().unwrap_or("dob-api"))
+        .ssl_mode(if tls.required(address, config.get_ssl_mode()) { SslMode::Require } else { SslMode::Disable })
+        .channel_binding(config.get_channel_binding())
+        // So that connections to a dead host do not linger; the deadlines above do not depend on it.
+        .keepalives_idle(Duration::from_secs(10))
+        .keepalives_interval(Duration::from_secs(5))
+        .keepalives_retries(3)
+        .tcp_user_timeout(Duration::from_secs(15));
+    own
+}

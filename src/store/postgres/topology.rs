@@ -1,0 +1,117 @@
+//! What all lanes know together: which host is the primary, and whether the database was ever reached.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::error::ConnectError;
+use super::session::{Epoch, Role, Session};
+use crate::metrics::{Operation, StoreMetrics};
+
+/// Shared knowledge of the database's hosts.
+#[derive(Debug)]
+pub(super) struct Topology {
+    known: Mutex<Known>,
+    reached: AtomicBool,
+    metrics: StoreMetrics,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    primary: Option<Arc<str>>,
+    newest: Option<Epoch>,
+    /// The last problem that was logged, so that it is said once and not at each attempt.
+    problem: Option<String>,
+}
+
+impl Topology {
+    pub(super) fn new(metrics: StoreMetrics) -> Self {
+        Self { known: Mutex::default(), reached: AtomicBool::new(false), metrics }
+    }
+
+    /// Whether a primary of this epoch may be used: not one that a later promotion of the same cluster replaced,
+    /// because that one would lose what it took, and what it reads is old.
+    pub(super) fn admits(&self, epoch: Epoch) -> bool {
+        let mut known = self.known();
+        let superseded = |newest: &Epoch| newest.system == epoch.system && newest.timeline > epoch.timeline;
+        if known.newest.as_ref().is_some_and(superseded) {
+            return false;
+        }
+        known.newest = Some(epoch);
+        true
+    }
+
+    /// A lane has a connection that can serve `operation`.
+    pub(super) fn connected(&self, operation: Operation, session: &Session) {
+        self.reached.store(true, Ordering::Release);
+        let mut known = self.known();
+        match session.standing.role {
+            Role::Primary => {
+                known.problem = None;
+                if known.primary.as_ref() != Some(&session.host) {
+                    tracing::info!(host = %session.host, "connected to the primary");
+                    self.metrics.set_primary(Some(&session.host));
+                    known.primary = Some(session.host.clone());
+                }
+            }
+            Role::Replica => {
+                tracing::warn!(host = %session.host, operation = operation.name(), "no primary answers: reading from a replica");
+            }
+        }
+    }
+
+    /// A lane lost its connection to the primary, or saw it step down.
+    pub(super) fn lost(&self, host: &Arc<str>) {
+        let mut known = self.known();
+        if known.primary.as_ref() == Some(host) {
+            tracing::warn!(%host, "lost the primary");
+            self.metrics.set_primary(None);
+            known.primary = None;
+        }
+    }
+
+    /// No connection could be made. Logged when the reason is new.
+    pub(super) fn failed(&self, operation: Operation, error: &ConnectError) {
+        self.metrics.error(operation, "connect");
+        let problem = error.to_string();
+        let mut known = self.known();
+        if known.problem.as_ref() != Some(&problem) {
+            tracing::error!(error = %problem, "cannot use the database; trying again until it works");
+            known.problem = Some(problem);
+        }
+    }
+
+    pub(super) fn has_primary(&self) -> bool {
+        self.known().primary.is_some()
+    }
+
+    pub(super) fn was_reached(&self) -> bool {
+        self.reached.load(Ordering::Acquire)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_primary_on_an_older_timeline_of_the_same_cluster_is_not_admitted() {
+        let topology = Topology::new(StoreMetrics::register(&mut crate::metrics::registry()));
+        let epoch = |system, timeline| Epoch { system, timeline };
+        let cases = [
+            (epoch(7, 4), true),
+            (epoch(7, 4), true),
+            (epoch(7, 5), true),
+            (epoch(7, 4), false),
+            (epoch(7, 5), true),
+            // A cluster that was made anew counts from one again.
+            (epoch(8, 1), true),
+        ];
+        for (epoch, admitted) in cases {
+            assert_eq!(topology.admits(epoch), admitted, "{epoch:?}");
+        }
+    }
+}

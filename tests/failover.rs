@@ -1,0 +1,145 @@
+//! What clients see while a standby takes over from its primary.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed assumption fails the test")]
+
+mod support;
+
+use std::sync::Arc;
+
+use jiff::civil::date;
+use support::calendar::{body, greeting};
+use support::load::{Ledger, Load, Unanswered};
+use support::postgres::Server;
+use support::service::{Launch, Service};
+use support::until;
+
+/// A primary, and a standby that has each commit before it is acknowledged.
+fn pair() -> (Server, Server) {
+    let primary = Server::start();
+    let standby = primary.standby();
+    primary.commit_synchronously();
+    (primary, standby)
+}
+
+fn launch(primary: &Server, standby: &Server) -> Launch {
+    let hosts = [primary, standby].map(|server| format!("127.0.0.1:{}", server.port));
+    Launch::postgres(format!("postgres://postgres@{}/postgres", hosts.join(",")))
+        // Promotion takes as long as it takes on a slow machine.
+        .set("DOB_API_WRITE_PATIENCE", "60s")
+        .set("DOB_API_READ_PATIENCE", "30s")
+}
+
+/// Waits until the standby has replayed all that the primary has written.
+fn await_replay(primary: &Server, standby: &Server) {
+    let position = "SELECT pg_current_wal_lsn()::text";
+    let written: String = primary.client("postgres").query_one(position, &[]).unwrap().get(0);
+    let mut client = standby.client("postgres");
+    until("the standby has replayed the writes", || {
+        let replayed = format!("SELECT pg_last_wal_replay_lsn() >= '{written}'::pg_lsn");
+        client.query_one(&replayed, &[]).unwrap().get(0)
+    });
+}
+
+/// Promotes the standby under load after `fault` befell the primary: no read fails, no write
+/// fails, and nothing acknowledged is lost.
+fn takes_over(primary: Server, standby: &Server, fault: impl FnOnce(Server)) {
+    let service = launch(&primary, standby).start();
+    service.save("ada", date(1815, 12, 10));
+    await_replay(&primary, standby);
+    let ledger = Arc::new(Ledger::default());
+    let writing = Load::writing(&service, 8, "w", &ledger, Unanswered::Fails);
+    let reading = Load::reading(&service, 8, "ada", date(1815, 12, 10));
+    ledger.await_writes(200);
+    fault(primary);
+    standby.promote();
+    ledger.await_writes(200);
+    writing.stop();
+    reading.stop();
+    ledger.verify(&service);
+    names_as_primary(&service, standby);
+}
+
+fn names_as_primary(service: &Service, server: &Server) {
+    let port = server.port.to_string();
+    until("the metrics name the new primary", || {
+        let metrics = service.metrics();
+        let mut primaries =
+            metrics.0.lines().filter(|line| line.starts_with("dob_api_database_primary{") && line.ends_with(" 1"));
+        primaries.next().is_some_and(|line| line.contains(&port)) && primaries.next().is_none()
+    });
+}
+
+#[test]
+fn a_standby_takes_over_from_a_primary_that_was_killed() {
+    let (primary, standby) = pair();
+    takes_over(primary, &standby, |mut primary| primary.kill());
+}
+
+#[test]
+fn a_standby_takes_over_from_a_primary_that_was_stopped() {
+    let (primary, standby) = pair();
+    takes_over(primary, &standby, |mut primary| primary.stop());
+}
+
+#[test]
+fn a_standby_takes_over_from_a_primary_that_froze_and_never_came_back() {
+    let (primary, standby) = pair();
+    let mut frozen_primary = None;
+    takes_over(primary, &standby, |primary| {
+        frozen_primary = Some((primary.freeze(), primary));
+    });
+}
+
+#[test]
+fn replicas_answer_reads_while_there_is_no_primary_and_say_so() {
+    let (mut primary, standby) = pair();
+    let service = launch(&primary, &standby).set("DOB_API_WRITE_PATIENCE", "1s").start();
+    service.save("ada", date(1815, 12, 10));
+    let from_primary = service.get("/hello/ada");
+    assert_eq!(from_primary.header("x-served-by"), None, "{from_primary:?}");
+    await_replay(&primary, &standby);
+    primary.kill();
+    let from_replica = service.get("/hello/ada");
+    assert_eq!(from_replica.message(), greeting("ada", date(1815, 12, 10)));
+    assert_eq!(from_replica.header("x-served-by"), Some("replica"), "{from_replica:?}");
+    let unknown = service.get("/hello/nobody");
+    unknown.problem(503);
+    assert!(unknown.header("retry-after").is_some(), "{unknown:?}");
+    service.put("/hello/ada", &body(date(1906, 12, 9))).problem(503);
+    assert_eq!(service.health(), 200);
+    standby.promote();
+    until("reads come from a primary again", || service.get("/hello/ada").header("x-served-by").is_none());
+    service.get("/hello/nobody").problem(404);
+}
+
+#[test]
+fn writes_wait_for_a_primary_and_then_succeed() {
+    let (mut primary, standby) = pair();
+    let service = launch(&primary, &standby).start();
+    primary.kill();
+    let mut writers = service.connections(20);
+    for writer in &mut writers {
+        writer.ask("PUT", "/hello/ada", &body(date(1815, 12, 10)));
+    }
+    let refused = || service.metrics().sum("dob_api_store_errors_total", &[("operation", "write")]);
+    until("the primary is found missing", || refused() >= 1);
+    standby.promote();
+    for writer in &mut writers {
+        let response = writer.receive();
+        assert_eq!(response.status, 204, "{response:?}");
+    }
+    service.greets("ada", date(1815, 12, 10));
+}
+
+#[test]
+fn a_service_that_starts_with_a_replica_only_is_healthy_and_reads() {
+    let (mut primary, standby) = pair();
+    let first = launch(&primary, &standby).start();
+    first.save("ada", date(1815, 12, 10));
+    await_replay(&primary, &standby);
+    drop(first);
+    primary.kill();
+    let service = launch(&primary, &standby).start();
+    let response = service.get("/hello/ada");
+    assert_eq!(response.message(), greeting("ada", date(1815, 12, 10)));
+    assert_eq!(response.header("x-served-by"), Some("replica"));
+}

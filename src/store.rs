@@ -8,14 +8,21 @@ use std::fmt;
 
 use crate::config::{Config, StoreConfig};
 use crate::domain::{DateOfBirth, UserKey};
-use crate::metrics::StoreMetrics;
+use crate::metrics::{Operation, StoreMetrics};
 
-pub use embedded::{EmbeddedStore, OpenError};
-pub use postgres::PostgresStore;
+use embedded::EmbeddedStore;
+pub use embedded::OpenError;
+use postgres::PostgresStore;
 
 /// A place that keeps users. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
-pub enum Store {
+pub struct Store {
+    kind: Kind,
+    metrics: StoreMetrics,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
     /// One file on this host.
     Embedded(EmbeddedStore),
     /// PostgreSQL, over the network.
@@ -62,17 +69,17 @@ impl Store {
     ///
     /// The embedded store's file cannot be opened.
     pub fn open(config: &Config, metrics: &StoreMetrics) -> Result<Self, OpenError> {
-        match &config.store {
+        let (capacity, patience) = (config.queue_capacity, config.write_patience);
+        let kind = match &config.store {
             StoreConfig::Embedded(directory) => {
-                EmbeddedStore::open(directory, config.queue_capacity, metrics).map(Self::Embedded)
+                Kind::Embedded(EmbeddedStore::open(directory, capacity, patience, metrics)?)
             }
-            StoreConfig::Postgres(database) => Ok(Self::Postgres(PostgresStore::start(
-                database,
-                postgres::Patience { read: config.read_patience, write: config.write_patience },
-                config.queue_capacity,
-                metrics,
-            ))),
-        }
+            StoreConfig::Postgres(database) => {
+                let patience = postgres::Patience { read: config.read_patience, write: patience };
+                Kind::Postgres(PostgresStore::start(database, patience, capacity, metrics))
+            }
+        };
+        Ok(Self { kind, metrics: metrics.clone() })
     }
 
     /// Looks a user up.
@@ -81,10 +88,11 @@ impl Store {
     ///
     /// The store gave no answer.
     pub async fn get(&self, user: UserKey) -> Result<Reading, StoreError> {
-        match self {
-            Self::Embedded(store) => store.get(&user),
-            Self::Postgres(store) => store.get(user).await,
-        }
+        let reading = match &self.kind {
+            Kind::Embedded(store) => store.get(&user),
+            Kind::Postgres(store) => store.get(user).await,
+        };
+        reading.inspect_err(|error| self.metrics.error(Operation::Read, error.kind()))
     }
 
     /// Saves a user. When this returns, the write is durable.
@@ -93,18 +101,19 @@ impl Store {
     ///
     /// The store gave no answer; the write may have happened all the same.
     pub async fn put(&self, user: UserKey, date_of_birth: DateOfBirth) -> Result<(), StoreError> {
-        match self {
-            Self::Embedded(store) => store.put(user, date_of_birth).await,
-            Self::Postgres(store) => store.put(user, date_of_birth).await,
-        }
+        let saved = match &self.kind {
+            Kind::Embedded(store) => store.put(user, date_of_birth).await,
+            Kind::Postgres(store) => store.put(user, date_of_birth).await,
+        };
+        saved.inspect_err(|error| self.metrics.error(Operation::Write, error.kind()))
     }
 
     /// Whether the store was reached at least once since the start.
     #[must_use]
     pub fn was_reached(&self) -> bool {
-        match self {
-            Self::Embedded(_) => true,
-            Self::Postgres(store) => store.was_reached(),
+        match &self.kind {
+            Kind::Embedded(_) => true,
+            Kind::Postgres(store) => store.was_reached(),
         }
     }
 
@@ -114,9 +123,22 @@ impl Store {
     ///
     /// The store gave no answer, or takes no writes.
     pub async fn check(&self) -> Result<(), StoreError> {
+        match &self.kind {
+            Kind::Embedded(store) => store.check(),
+            Kind::Postgres(store) => store.check().await,
+        }
+    }
+}
+
+impl StoreError {
+    /// The word for it in metrics.
+    fn kind(self) -> &'static str {
         match self {
-            Self::Embedded(store) => store.check(),
-            Self::Postgres(store) => store.check().await,
+            Self::QueueFull => "queue_full",
+            Self::OutOfPatience => "out_of_patience",
+            Self::UnknownToReplica => "unknown_to_replica",
+            Self::Rejected => "rejected",
+            Self::Unavailable => "unavailable",
         }
     }
 }

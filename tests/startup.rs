@@ -73,7 +73,7 @@ fn each_wrong_setting_is_named_in_one_sentence() {
         ("DOB_API_WRITE_PATIENCE", "30"),
         ("DOB_API_READ_PATIENCE", "-1s"),
         ("DOB_API_DRAIN_DELAY", "1 fortnight"),
-        ("DOB_API_DRAIN_TIMEOUT", "35 s"),
+        ("DOB_API_DRAIN_TIMEOUT", "35s35"),
         ("DOB_API_THREADS", "0"),
         ("DOB_API_THREADS", "many"),
         ("DOB_API_MAX_CONNECTIONS", "0"),

@@ -58,7 +58,8 @@ pub(super) struct Stopwatch {
 
 impl Stopwatch {
     pub(super) fn new(tick: Duration) -> Self {
-        Self { tick, step: 0, ticks: 0 }
+        // No step yet, so that the first reading counts no time.
+        Self { tick, step: u64::MAX, ticks: 0 }
     }
 
     /// To be called at each tick: what the connection does, and for how long at least.
@@ -114,7 +115,8 @@ mod tests {
     fn time_counts_while_nothing_changes_and_begins_anew_at_each_step() {
         let (activity, tick) = (Activity::default(), Duration::from_secs(1));
         let mut stopwatch = Stopwatch::new(tick);
-        stopwatch.read(&activity);
+        assert_eq!(stopwatch.read(&activity), (Doing::Idle, Duration::ZERO));
+        assert_eq!(stopwatch.read(&activity), (Doing::Idle, tick));
         assert_eq!(stopwatch.read(&activity), (Doing::Idle, tick * 2));
         activity.enter(Doing::Head);
         assert_eq!(stopwatch.read(&activity), (Doing::Head, Duration::ZERO));

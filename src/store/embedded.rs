@@ -1,12 +1,15 @@
 //! Users in one file (redb), durable at every acknowledgement, used by one process at a time.
 
 use std::fmt;
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use jiff::civil::Date;
 use redb::{Database, ReadableDatabase, TableDefinition};
 use tokio::runtime::Handle;
+use tokio::time::{Duration, timeout};
 
 use super::queue::{self, Entrance, Exit, Job};
 use super::{Reading, Source, StoreError};
@@ -24,9 +27,10 @@ type Write = Job<(UserKey, DateOfBirth), Result<(), StoreError>>;
 
 /// Users in one file. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
-pub struct EmbeddedStore {
+pub(super) struct EmbeddedStore {
     file: Arc<StoreFile>,
     writes: Arc<Entrance<(UserKey, DateOfBirth), Result<(), StoreError>>>,
+    patience: Duration,
     metrics: StoreMetrics,
 }
 
@@ -46,23 +50,31 @@ pub struct OpenError {
 
 impl EmbeddedStore {
     /// Opens `users.redb` in `directory`; both are created if need be. Writes that arrive together are committed
-    /// together by a thread of the store's own. Call it within a tokio runtime.
+    /// together by a thread of the store's own; none waits longer than `patience`. Call it within a tokio runtime.
     ///
     /// # Errors
     ///
     /// The directory cannot be written, or another process has the file open.
-    pub fn open(directory: &Path, queue_capacity: usize, metrics: &StoreMetrics) -> Result<Self, OpenError> {
+    pub(super) fn open(
+        directory: &Path,
+        queue_capacity: usize,
+        patience: Duration,
+        metrics: &StoreMetrics,
+    ) -> Result<Self, OpenError> {
         let path = directory.join("users.redb");
         let failed = |cause| OpenError { path: path.clone(), cause };
-        std::fs::create_dir_all(directory).map_err(|error| failed(redb::Error::Io(error)))?;
+        // Only the service's own user may read what it keeps.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|error| failed(redb::Error::Io(error)))?;
         let database = open(&path).map_err(failed)?;
         // The file's name must be as durable as its contents.
-        std::fs::File::open(directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(|error| failed(error.into()))?;
+        File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| failed(error.into()))?;
         let (entrance, exit) = queue::queue(queue_capacity, Operation::Write, metrics);
         let file = Arc::new(StoreFile { path: path.clone(), database: RwLock::new(Some(database)) });
-        let store = Self { file, writes: Arc::new(entrance), metrics: metrics.clone() };
+        let store = Self { file, writes: Arc::new(entrance), patience, metrics: metrics.clone() };
         let writer = Writer { file: store.file.clone(), metrics: metrics.clone() };
         let runtime = Handle::current();
         std::thread::Builder::new()
@@ -91,10 +103,9 @@ impl EmbeddedStore {
     }
 
     pub(super) async fn put(&self, user: UserKey, date_of_birth: DateOfBirth) -> Result<(), StoreError> {
-        let answer = self.writes.ask((user, date_of_birth)).inspect_err(|_| {
-            self.metrics.error(Operation::Write, "queue_full");
-        })?;
-        answer.await.unwrap_or(Err(StoreError::Unavailable))
+        let answer = self.writes.ask((user, date_of_birth))?;
+        let answered = timeout(self.patience, answer).await.map_err(|_| StoreError::OutOfPatience)?;
+        answered.unwrap_or(Err(StoreError::Unavailable))
     }
 
     pub(super) fn check(&self) -> Result<(), StoreError> {

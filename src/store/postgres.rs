@@ -52,7 +52,7 @@ type WriteExit = Exit<(UserKey, DateOfBirth), Result<(), Refusal>>;
 
 /// Users in PostgreSQL. Cheap to clone; clones share its connections.
 #[derive(Clone, Debug)]
-pub struct PostgresStore(Arc<Shared>);
+pub(super) struct PostgresStore(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -60,7 +60,6 @@ struct Shared {
     writes: Entrance<(UserKey, DateOfBirth), Result<(), Refusal>>,
     patience: Patience,
     topology: Arc<Topology>,
-    metrics: StoreMetrics,
 }
 
 impl PostgresStore {
@@ -87,15 +86,15 @@ impl PostgresStore {
                 tokio::spawn(write_lane::run(pool.clone(), write_exit.clone(), hosts.topology(), lane_metrics.clone()));
             }
         });
-        Self(Arc::new(Shared { reads, writes, patience, topology, metrics: metrics.clone() }))
+        Self(Arc::new(Shared { reads, writes, patience, topology }))
     }
 
     pub(super) async fn get(&self, user: UserKey) -> Result<Reading, StoreError> {
-        self.ask(Operation::Read, &self.0.reads, self.0.patience.read, user).await
+        ask(&self.0.reads, self.0.patience.read, user).await
     }
 
     pub(super) async fn put(&self, user: UserKey, date_of_birth: DateOfBirth) -> Result<(), StoreError> {
-        self.ask(Operation::Write, &self.0.writes, self.0.patience.write, (user, date_of_birth)).await
+        ask(&self.0.writes, self.0.patience.write, (user, date_of_birth)).await
     }
 
     pub(super) fn was_reached(&self) -> bool {
@@ -110,40 +109,28 @@ impl PostgresStore {
         let anyone: Username = "anyone".parse().map_err(|_| StoreError::Unavailable)?;
         self.get(anyone.key()).await.map(drop)
     }
+}
 
-    /// Asks until there is an answer. A question may reach the server twice: reading and saving are idempotent.
-    async fn ask<Q: Clone, A>(
-        &self,
-        operation: Operation,
-        queue: &Entrance<Q, Result<A, Refusal>>,
-        patience: Duration,
-        question: Q,
-    ) -> Result<A, StoreError> {
-        let answered = async {
-            let mut pause = PAUSES.0;
-            loop {
-                match queue.ask(question.clone())?.await {
-                    Ok(Ok(answer)) => return Ok(answer),
-                    Ok(Err(Refusal::Final(error))) => return Err(error),
-                    Ok(Err(Refusal::Later)) => {
-                        sleep(pause).await;
-                        pause = (pause * 2).min(PAUSES.1);
-                    }
-                    // The lane lost its connection: whichever lane has one next takes the question.
-                    Err(_) => {}
+/// Asks until there is an answer. A question may reach the server twice: reading and saving are idempotent.
+async fn ask<Q: Clone, A>(
+    queue: &Entrance<Q, Result<A, Refusal>>,
+    patience: Duration,
+    question: Q,
+) -> Result<A, StoreError> {
+    let answered = async {
+        let mut pause = PAUSES.0;
+        loop {
+            match queue.ask(question.clone())?.await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(Refusal::Final(error))) => return Err(error),
+                Ok(Err(Refusal::Later)) => {
+                    sleep(pause).await;
+                    pause = (pause * 2).min(PAUSES.1);
                 }
+                // The lane lost its connection: whichever lane has one next takes the question.
+                Err(_) => {}
             }
-        };
-        let result = timeout(patience, answered).await.unwrap_or(Err(StoreError::OutOfPatience));
-        result.inspect_err(|error| {
-            let kind = match error {
-                StoreError::QueueFull => "queue_full",
-                StoreError::OutOfPatience => "out_of_patience",
-                StoreError::UnknownToReplica => "unknown_to_replica",
-                StoreError::Rejected => "rejected",
-                StoreError::Unavailable => "unavailable",
-            };
-            self.0.metrics.error(operation, kind);
-        })
-    }
+        }
+    };
+    timeout(patience, answered).await.unwrap_or(Err(StoreError::OutOfPatience))
 }

@@ -170,6 +170,7 @@ impl Server {
             .arg(self.root.path())
             .args(["-p", &self.port.to_string()])
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .stderr(log.unwrap());
         self.postmaster = Some(process::spawn(command));
         eventually("PostgreSQL accepts connections", || {
@@ -196,11 +197,14 @@ impl Server {
         let Some(mut postmaster) = self.postmaster.take() else { return };
         // Stopped first, so that it starts no further process in the meantime.
         process::signal(postmaster.id(), Signal::STOP);
-        for pid in process::children(postmaster.id()) {
+        let children = process::children(postmaster.id());
+        for &pid in &children {
             process::signal(pid, Signal::KILL);
         }
         postmaster.kill().unwrap();
         postmaster.wait().unwrap();
+        // A server refuses to start while processes of its predecessor are left.
+        until("the server's processes end", || !children.iter().any(|&pid| process::is_alive(pid)));
     }
 
     /// Stops all its processes in their tracks until the result is dropped.

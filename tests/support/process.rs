@@ -51,16 +51,23 @@ pub fn wait(child: &mut Child) -> ExitStatus {
 
 /// The processes whose parent is `pid`.
 pub fn children(pid: u32) -> Vec<u32> {
-    let parent_of = |child: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
-        let after_name = stat.rsplit_once(") ")?.1;
-        after_name.split(' ').nth(1)?.parse().ok()
-    };
     fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|child| parent_of(child) == Some(pid))
+        .filter(|&child| state(child).is_some_and(|(_, parent)| parent == pid))
         .collect()
+}
+
+/// Whether the process `pid` still does something.
+pub fn is_alive(pid: u32) -> bool {
+    state(pid).is_some_and(|(state, _)| state != "Z")
+}
+
+/// The state of the process `pid`, and its parent.
+fn state(pid: u32) -> Option<(String, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
 }
 
 /// What a process has written so far to one of its pipes.

@@ -49,6 +49,10 @@ fn ask(address: SocketAddr) -> io::Result<String> {
 impl fmt::Display for HealthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // What a socket's timeout is called.
+            Self::Unreachable(address, error) if error.kind() == io::ErrorKind::WouldBlock => {
+                write!(f, "{address} did not answer in time")
+            }
             Self::Unreachable(address, error) => write!(f, "cannot ask {address}: {error}"),
             Self::Unhealthy(status) => write!(f, "the service answers '{status}'"),
         }

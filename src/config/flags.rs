@@ -1,6 +1,6 @@
 use std::ffi::OsString;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgMatches, Command};
 
 /// One setting: the same name as a flag and in the environment.
@@ -144,7 +144,11 @@ pub(super) fn sentence(error: &clap::Error) -> String {
         _ => None,
     };
     let what = text(ContextKind::InvalidArg).or_else(|| text(ContextKind::InvalidSubcommand)).unwrap_or_default();
-    let kind = error.kind();
+    let kind = match error.kind() {
+        ErrorKind::InvalidValue => "needs a value".to_owned(),
+        ErrorKind::ArgumentConflict => "may be given only once".to_owned(),
+        kind => kind.to_string(),
+    };
     match text(ContextKind::SuggestedArg).or_else(|| text(ContextKind::SuggestedSubcommand)) {
         Some(instead) => format!("{what}: {kind}; did you mean {instead}?"),
         None => format!("{what}: {kind}; see dob-api --help"),

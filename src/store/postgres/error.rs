@@ -37,9 +37,11 @@ pub(super) enum HostProblem {
 pub(super) enum Verdict {
     /// The connection leads nowhere, or to a server that no longer takes writes: look for the primary again.
     Disconnect,
-    /// The statement met something that passes.
+    /// The server as a whole was short of something that comes back.
     Later,
-    /// The server will never take this.
+    /// A row of the statement was locked, or something like it; other rows may do.
+    Contested,
+    /// The server will never take a row of the statement; other rows may do.
     Reject,
 }
 
@@ -56,10 +58,10 @@ impl Verdict {
             (&SqlState::INVALID_SQL_STATEMENT_NAME | &SqlState::FEATURE_NOT_SUPPORTED, _) => {
                 (Self::Disconnect, "statement")
             }
-            (&SqlState::LOCK_NOT_AVAILABLE, _) | (_, "40") => (Self::Later, "lock"),
             (_, "53") => (Self::Later, "resources"),
+            (&SqlState::LOCK_NOT_AVAILABLE, _) | (_, "40") => (Self::Contested, "lock"),
             (_, "22" | "23" | "P0") => (Self::Reject, "row"),
-            _ => (Self::Later, "other"),
+            _ => (Self::Contested, "other"),
         }
     }
 }

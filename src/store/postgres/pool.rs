@@ -11,7 +11,6 @@ use super::error::ConnectError;
 use super::hosts::Hosts;
 use super::session::Session;
 use super::topology::Topology;
-use super::{read_lane, write_lane};
 use crate::metrics::Operation;
 
 /// bb8 tries to connect every half of this, and a waiting lane comes round as often.
@@ -31,6 +30,7 @@ pub(super) struct Connection {
 pub(super) struct Connector {
     hosts: Arc<Hosts>,
     operation: Operation,
+    sql: &'static str,
 }
 
 /// Where bb8 tells of failed attempts.
@@ -40,8 +40,8 @@ struct Sink {
     operation: Operation,
 }
 
-/// A pool of `size` connections for `operation`.
-pub(super) fn new(hosts: &Arc<Hosts>, operation: Operation, size: u32) -> LanePool {
+/// A pool of `size` connections for `operation`, which `sql` carries out.
+pub(super) fn new(hosts: &Arc<Hosts>, operation: Operation, size: u32, sql: &'static str) -> LanePool {
     Pool::builder()
         .max_size(size)
         // The check would be a round trip a checkout; lanes notice by themselves.
@@ -51,7 +51,7 @@ pub(super) fn new(hosts: &Arc<Hosts>, operation: Operation, size: u32) -> LanePo
         .max_lifetime(None)
         .idle_timeout(None)
         .error_sink(Box::new(Sink { topology: hosts.topology(), operation }))
-        .build_unchecked(Connector { hosts: hosts.clone(), operation })
+        .build_unchecked(Connector { hosts: hosts.clone(), operation, sql })
 }
 
 impl Connection {
@@ -67,11 +67,8 @@ impl ManageConnection for Connector {
 
     async fn connect(&self) -> Result<Connection, ConnectError> {
         let session = self.hosts.find(self.operation).await?;
-        let (what, sql) = match self.operation {
-            Operation::Read => ("cannot prepare to read users", read_lane::SELECT),
-            Operation::Write => ("cannot prepare to save users", write_lane::UPSERT),
-        };
-        let statement = session.client.prepare(sql).await.map_err(|error| ConnectError::Step(what, error))?;
+        let prepared = session.client.prepare(self.sql).await;
+        let statement = prepared.map_err(|error| ConnectError::Step("cannot prepare the statement", error))?;
         Ok(Connection { session, statement, retired: false })
     }
 

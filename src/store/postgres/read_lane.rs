@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use jiff::civil::Date;
-use tokio::time::{Duration, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Duration, Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_postgres::Error;
 
 use super::error::{Verdict, describe};
@@ -72,7 +72,7 @@ async fn serve(connection: &Connection, exit: &ReadExit, topology: &Topology, me
         Role::Replica => Source::Replica,
     };
     let mut in_flight = FuturesUnordered::new();
-    let mut probe = interval_at(tokio::time::Instant::now() + PROBE_INTERVAL, PROBE_INTERVAL);
+    let mut probe = interval_at(Instant::now() + PROBE_INTERVAL, PROBE_INTERVAL);
     probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let step = tokio::select! {

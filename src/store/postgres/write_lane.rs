@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use jiff::civil::Date;
-use tokio::time::{Duration, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Duration, Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_postgres::types::ToSql;
 
 use super::error::{Verdict, describe};
@@ -16,6 +16,7 @@ use super::pool::{Connection, LanePool};
 use super::session::{Role, Standing};
 use super::topology::Topology;
 use super::{PROBE_INTERVAL, Refusal, Write, WriteExit};
+use crate::domain::UserKey;
 use crate::metrics::{Operation, StoreMetrics};
 use crate::store::StoreError;
 
@@ -61,7 +62,7 @@ async fn serve(
     topology: &Topology,
     metrics: &StoreMetrics,
 ) -> Result<(), Lost> {
-    let mut probe = interval_at(tokio::time::Instant::now() + PROBE_INTERVAL, PROBE_INTERVAL);
+    let mut probe = interval_at(Instant::now() + PROBE_INTERVAL, PROBE_INTERVAL);
     probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -92,36 +93,41 @@ async fn probed(connection: &Connection, metrics: &StoreMetrics) -> Result<Stand
 /// Saves a batch, and if the server does not take it as a whole, user by user.
 async fn write(connection: &Connection, mut batch: Vec<Write>, metrics: &StoreMetrics) -> Result<(), Lost> {
     // Stable: writes of one user stay in order of arrival.
-    batch.sort_by(|one, other| one.question.0.cmp(&other.question.0));
-    let mut users: Vec<Vec<Write>> = Vec::with_capacity(batch.len());
-    for write in batch {
-        match users.last_mut() {
-            Some(same) if same[0].question.0 == write.question.0 => same.push(write),
-            _ => users.push(vec![write]),
-        }
+    batch.sort_by(|one, other| user(one).cmp(user(other)));
+    let several = batch.first().map(user) != batch.last().map(user);
+    let saved = save(connection, &batch, metrics).await?;
+    if !(several && matches!(saved, Err(Verdict::Contested | Verdict::Reject))) {
+        answer(batch, saved);
+        return Ok(());
     }
-    match save(connection, &users, metrics).await? {
-        Err(Refusal::Later | Refusal::Final(_)) if users.len() > 1 => {
-            for user in users {
-                let one = std::slice::from_ref(&user);
-                let answer = save(connection, one, metrics).await?;
-                user.into_iter().for_each(|write| write.answer(answer));
-            }
-        }
-        answer => users.into_iter().flatten().for_each(|write| write.answer(answer)),
+    // However many rows are locked, others do not wait for this lane much longer than for a lost one.
+    let end = Instant::now() + DEADLINE;
+    while let Some(first) = batch.first().map(user) {
+        let same = batch.partition_point(|write| user(write) == first);
+        let rest = batch.split_off(same);
+        let saved = if Instant::now() < end { save(connection, &batch, metrics).await? } else { Err(Verdict::Later) };
+        answer(std::mem::replace(&mut batch, rest), saved);
     }
     Ok(())
 }
 
-/// Sends one statement with the last write of each user.
-async fn save(
-    connection: &Connection,
-    users: &[Vec<Write>],
-    metrics: &StoreMetrics,
-) -> Result<Result<(), Refusal>, Lost> {
-    let last = users.iter().filter_map(|writes| writes.last());
+fn user(write: &Write) -> &UserKey {
+    &write.question.0
+}
+
+fn answer(batch: Vec<Write>, saved: Result<(), Verdict>) {
+    let answer = saved.map_err(|verdict| match verdict {
+        Verdict::Reject => Refusal::Final(StoreError::Rejected),
+        _ => Refusal::Later,
+    });
+    batch.into_iter().for_each(|write| write.answer(answer));
+}
+
+/// Sends one statement with the last write of each user in a sorted batch.
+async fn save(connection: &Connection, batch: &[Write], metrics: &StoreMetrics) -> Result<Result<(), Verdict>, Lost> {
+    let last_of_each = batch.chunk_by(|one, other| user(one) == user(other)).filter_map(<[Write]>::last);
     let (names, dates): (Vec<&str>, Vec<Date>) =
-        last.map(|write| (write.question.0.as_str(), write.question.1.date())).unzip();
+        last_of_each.map(|write| (user(write).as_str(), write.question.1.date())).unzip();
     let begin_by = connection.session.standing.clock.in_(BEGIN_WITHIN);
     let parameters: [&(dyn ToSql + Sync); 3] = [&names, &dates, &begin_by];
     let saving = connection.session.client.execute(&connection.statement, &parameters);
@@ -135,7 +141,7 @@ async fn save(
             }
             metrics.error(Operation::Write, kind);
             tracing::warn!(host = %connection.session.host, users = names.len(), error = describe(&error), "cannot save users");
-            Ok(Err(if verdict == Verdict::Reject { Refusal::Final(StoreError::Rejected) } else { Refusal::Later }))
+            Ok(Err(verdict))
         }
         Err(_) => Err(lost(connection, metrics, "timeout", "no answer within the deadline")),
     }

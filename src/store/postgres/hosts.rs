@@ -22,8 +22,8 @@ use crate::metrics::Operation;
 /// handshake only.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long a primary may answer later than a replica and still be preferred for reads.
-const REPLICA_GRACE: Duration = Duration::from_millis(250);
+/// How long a better host may answer later than the first one and still be preferred.
+const GRACE: Duration = Duration::from_millis(250);
 
 /// What the server enforces by itself, in case that the service is gone: see `write_lane` on how the bounds fit.
 const SESSION_OPTIONS: &str =
@@ -66,30 +66,50 @@ impl Hosts {
     }
 
     /// Asks all hosts at once and takes the first primary that answers; for reads, a replica if no primary does.
+    /// At first contact every host is heard before one is taken: of two that claim to be the primary, the one that
+    /// was promoted last is right.
     pub(super) async fn find(&self, operation: Operation) -> Result<Session, ConnectError> {
         let mut attempts: FuturesUnordered<_> = self.hosts.iter().map(Host::open).collect();
         let mut problems = Vec::new();
-        let mut replica = None;
+        let mut best: Option<Session> = None;
         let mut patience_ends = Instant::now() + CONNECT_DEADLINE * 2;
         while let Ok(Some((host, opened))) = timeout_at(patience_ends, attempts.next()).await {
             let problem = match opened {
-                Ok(session) if session.standing.role == Role::Replica => {
-                    if operation == Operation::Read && replica.is_none() {
-                        patience_ends = Instant::now() + REPLICA_GRACE;
-                        replica = Some(session);
+                Ok(session) if session.standing.role == Role::Primary => {
+                    if !self.topology.admits(session.standing.epoch) {
+                        HostProblem::Superseded
+                    } else if self.topology.knows_an_epoch() {
+                        return Ok(session);
+                    } else {
+                        prefer(&mut best, session, &mut patience_ends);
+                        continue;
+                    }
+                }
+                Ok(session) => {
+                    if operation == Operation::Read {
+                        prefer(&mut best, session, &mut patience_ends);
                     }
                     HostProblem::Replica
                 }
-                Ok(session) if self.topology.admits(session.standing.epoch) => return Ok(session),
-                Ok(_) => HostProblem::Superseded,
                 Err(problem) => problem,
             };
             problems.push((host, problem));
         }
         // In a fixed order, so that the same trouble reads the same.
         problems.sort_by(|(one, _), (other, _)| one.cmp(other));
-        replica.ok_or(ConnectError::Hosts(problems))
+        best.ok_or(ConnectError::Hosts(problems))
     }
+}
+
+/// Keeps the better of two sessions, and gives the other hosts a little time from the first one on. Replicas are on
+/// timeline 0 here, so any primary is better.
+fn prefer(best: &mut Option<Session>, session: Session, patience_ends: &mut Instant) {
+    match best {
+        None => *patience_ends = Instant::now() + GRACE,
+        Some(other) if other.standing.epoch.timeline >= session.standing.epoch.timeline => return,
+        Some(_) => {}
+    }
+    *best = Some(session);
 }
 
 impl Host {

@@ -40,7 +40,8 @@ pub(super) enum Role {
     Replica,
 }
 
-/// Which cluster a primary belongs to and on which timeline it writes; every promotion begins a higher one.
+/// Which cluster a server belongs to and on which timeline it writes; every promotion begins a higher one. A server in
+/// recovery is on timeline 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Epoch {
     pub(super) system: i64,

@@ -31,13 +31,13 @@ impl Topology {
     /// Whether a primary of this epoch may be used: not one that a later promotion of the same cluster replaced,
     /// because that one would lose what it took, and what it reads is old.
     pub(super) fn admits(&self, epoch: Epoch) -> bool {
-        let mut known = self.known();
-        let superseded = |newest: &Epoch| newest.system == epoch.system && newest.timeline > epoch.timeline;
-        if known.newest.as_ref().is_some_and(superseded) {
-            return false;
-        }
-        known.newest = Some(epoch);
-        true
+        let newest = self.known().newest;
+        !newest.is_some_and(|newest| newest.system == epoch.system && newest.timeline > epoch.timeline)
+    }
+
+    /// Whether a primary was ever used, so that an older one would be told from it.
+    pub(super) fn knows_an_epoch(&self) -> bool {
+        self.known().newest.is_some()
     }
 
     /// A lane has a connection that can serve `operation`.
@@ -47,6 +47,7 @@ impl Topology {
         match session.standing.role {
             Role::Primary => {
                 known.problem = None;
+                known.newest = Some(session.standing.epoch);
                 if known.primary.as_ref() != Some(&session.host) {
                     tracing::info!(host = %session.host, "connected to the primary");
                     self.metrics.set_primary(Some(&session.host));
@@ -101,16 +102,10 @@ mod tests {
     fn a_primary_on_an_older_timeline_of_the_same_cluster_is_not_admitted() {
         let topology = Topology::new(StoreMetrics::register(&mut crate::metrics::registry()));
         let epoch = |system, timeline| Epoch { system, timeline };
-        let cases = [
-            (epoch(7, 4), true),
-            (epoch(7, 4), true),
-            (epoch(7, 5), true),
-            (epoch(7, 4), false),
-            (epoch(7, 5), true),
-            // A cluster that was made anew counts from one again.
-            (epoch(8, 1), true),
-        ];
-        for (epoch, admitted) in cases {
+        assert!(topology.admits(epoch(7, 1)));
+        topology.known().newest = Some(epoch(7, 5));
+        // A cluster that was made anew counts from one again.
+        for (epoch, admitted) in [(epoch(7, 5), true), (epoch(7, 6), true), (epoch(7, 4), false), (epoch(8, 1), true)] {
             assert_eq!(topology.admits(epoch), admitted, "{epoch:?}");
         }
     }

@@ -9,6 +9,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
 use crate::http::Answer;
+use crate::lifecycle::Lifecycle;
 use crate::store::Store;
 
 /// What the format of Prometheus' text is called.
@@ -19,6 +20,8 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 pub struct Admin {
     /// Asked whether it serves.
     pub store: Store,
+    /// Whether the service is about to end.
+    pub lifecycle: Lifecycle,
     /// Everything that is counted.
     pub registry: Registry,
 }
@@ -30,6 +33,9 @@ impl Answer for Admin {
         }
         match request.uri().path() {
             "/live" => text(StatusCode::OK, "live\n"),
+            "/ready" if self.lifecycle.is_draining() => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "not ready: about to end\n")
+            }
             "/ready" => match self.store.check().await {
                 Ok(()) => text(StatusCode::OK, "ready\n"),
                 Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {error}\n")),

@@ -71,7 +71,7 @@ async fn serve(mut config: Config) -> Result<ExitCode, String> {
     let server = Arc::new(Server::new(handler, config.limits, lifecycle.clone(), connections, refused));
     let admin_limits = Limits { max_connections: ADMIN_CONNECTIONS, ..config.limits };
     let admin_server = Server::new(
-        Admin { store, registry },
+        Admin { store, lifecycle: lifecycle.clone(), registry },
         admin_limits,
         Lifecycle::new(),
         prometheus_client::metrics::gauge::Gauge::default(),

@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 
 use jiff::civil::date;
-use support::calendar::{body, greeting};
+use support::calendar::{self, body, greeting, numbered};
 use support::load::{Ledger, Load, Unanswered};
 use support::postgres::Server;
 use support::service::{Launch, Service};
@@ -87,6 +87,76 @@ fn a_standby_takes_over_from_a_primary_that_froze_and_never_came_back() {
     takes_over(primary, &standby, |primary| {
         frozen_primary = Some((primary.freeze(), primary));
     });
+}
+
+#[test]
+fn a_primary_that_returns_after_a_promotion_is_not_used_any_more() {
+    let primary = Server::start();
+    let standby = primary.standby();
+    let service = launch(&primary, &standby).start();
+    service.save("ada", date(1815, 12, 10));
+    await_replay(&primary, &standby);
+    let frozen = primary.freeze();
+    standby.promote();
+    let ledger = Arc::new(Ledger::default());
+    let writing = Load::writing(&service, 8, "w", &ledger, Unanswered::Fails);
+    ledger.await_writes(50);
+    drop(frozen);
+    for index in 0..50 {
+        let name = calendar::name("n", index);
+        service.save(&name, date(1815, 12, 10));
+        service.greets(&name, date(1815, 12, 10));
+    }
+    // A connection that is lost is no reason to go back to it.
+    standby.terminate_sessions("postgres");
+    ledger.await_writes(50);
+    writing.stop();
+    ledger.verify(&service);
+    names_as_primary(&service, &standby);
+    let rows = primary.client("postgres").query("SELECT FROM users", &[]).unwrap();
+    assert_eq!(rows.len(), 1, "only what was there before");
+}
+
+/// An old primary and the one that was promoted in its place, both of which take writes.
+fn divided_pair() -> (Server, Server) {
+    let primary = Server::start();
+    let standby = primary.standby();
+    drop(launch(&primary, &standby).start());
+    await_replay(&primary, &standby);
+    let frozen = primary.freeze();
+    standby.promote();
+    drop(frozen);
+    (primary, standby)
+}
+
+#[test]
+fn of_two_servers_that_take_writes_the_service_settles_on_the_one_promoted_last() {
+    let (old, new) = divided_pair();
+    for round in 0..10 {
+        let service = launch(&old, &new).start();
+        names_as_primary(&service, &new);
+        service.save("ada", numbered(round));
+        service.greets("ada", numbered(round));
+    }
+    assert!(old.client("postgres").query("SELECT FROM users", &[]).unwrap().is_empty());
+}
+
+#[test]
+fn a_promotion_is_noticed_while_the_old_primary_goes_on_answering() {
+    let old = Server::start();
+    let new = old.standby();
+    let service = launch(&old, &new).start();
+    service.save("ada", numbered(1));
+    await_replay(&old, &new);
+    new.promote();
+    names_as_primary(&service, &new);
+    service.save("ada", numbered(2));
+    service.greets("ada", numbered(2));
+    let saved_where = |server: &Server| {
+        let row = server.client("postgres").query_one("SELECT date_of_birth::text FROM users", &[]).unwrap();
+        row.get::<_, String>(0)
+    };
+    assert_eq!((saved_where(&old), saved_where(&new)), (numbered(1).to_string(), numbered(2).to_string()));
 }
 
 #[test]

@@ -16,15 +16,22 @@ use support::postgres::{Server, free_port};
 use support::service::{Launch, Service};
 use support::{eventually, until};
 
-/// Waits until the service has said that something is wrong, in one line that holds `word`.
-fn complains_once(service: &Service, word: &str) {
+/// Starts a service that cannot use its database, and waits until it has said so: in one line,
+/// which holds `word`, however often it tries.
+fn complains_once(launch: Launch, word: &str) -> Service {
+    let service = launch.set("DOB_API_READ_PATIENCE", "1s").set("DOB_API_WRITE_PATIENCE", "1s").bind();
     until("the service complains", || service.complains());
-    assert_eq!(service.health(), 503);
-    // Whatever it tries once more in the meantime, it has said all that there is to say.
-    await_failures(service, "connect", 5);
+    service.get("/healthz").problem(503);
+    for _ in 0..2 {
+        for response in [service.get("/hello/ada"), service.put("/hello/ada", &body(date(1815, 12, 10)))] {
+            response.problem(503);
+            assert!(response.header("retry-after").is_some(), "{response:?}");
+        }
+    }
     let complaints = service.complaints();
     assert_eq!(complaints.len(), 1, "{complaints:#?}");
     assert!(complaints[0].contains(word), "'{word}' is missing: {complaints:#?}");
+    service
 }
 
 /// Waits until the store has failed at `operation` `more` times.
@@ -51,16 +58,7 @@ fn unnoticed(service: &Service, fault: impl FnOnce(&Ledger)) {
 #[test]
 fn a_database_that_is_absent_at_the_start_is_waited_for() {
     let mut server = Server::stopped();
-    let service = Launch::postgres(server.url("postgres"))
-        .set("DOB_API_WRITE_PATIENCE", "1s")
-        .set("DOB_API_READ_PATIENCE", "1s")
-        .bind();
-    service.get("/healthz").problem(503);
-    for response in [service.get("/hello/ada"), service.put("/hello/ada", &body(date(1815, 12, 10)))] {
-        response.problem(503);
-        assert!(response.header("retry-after").is_some(), "{response:?}");
-    }
-    complains_once(&service, "refused");
+    let service = complains_once(Launch::postgres(server.url("postgres")), "refused");
     server.resume();
     service.await_health(200);
     service.save("ada", date(1815, 12, 10));
@@ -239,6 +237,7 @@ fn a_write_that_was_given_up_never_overwrites_a_newer_one() {
     row.batch_execute("SELECT FROM users WHERE username = 'ada' FOR UPDATE").unwrap();
     service.put("/hello/ada", &body(date(1906, 12, 9))).problem(503);
     row.rollback().unwrap();
+    drop(client);
     service.save("ada", date(1900, 1, 1));
     assert_eq!(final_date(service, &database.server, &database.name), "1900-01-01");
 }
@@ -253,10 +252,8 @@ fn a_wrong_password_is_told_once_and_tried_again() {
     let directory = tempfile::tempdir().unwrap();
     let password = directory.path().join("password");
     std::fs::write(&password, "wrong-secret\n").unwrap();
-    let service = Launch::postgres(format!("postgres://app@127.0.0.1:{}/postgres", server.port))
-        .set("DATABASE_PASSWORD_FILE", password.to_str().unwrap())
-        .bind();
-    complains_once(&service, "password");
+    let launch = Launch::postgres(format!("postgres://app@127.0.0.1:{}/postgres", server.port));
+    let service = complains_once(launch.set("DATABASE_PASSWORD_FILE", password.to_str().unwrap()), "password");
     assert!(!service.log().contains("secret"), "{}", service.log());
     server.client("postgres").batch_execute("ALTER ROLE app PASSWORD 'wrong-secret'").unwrap();
     service.await_health(200);
@@ -266,8 +263,7 @@ fn a_wrong_password_is_told_once_and_tried_again() {
 #[test]
 fn an_unknown_database_is_told_once_and_waited_for() {
     let server = Server::start();
-    let service = Launch::postgres(server.url("later")).bind();
-    complains_once(&service, "later");
+    let service = complains_once(Launch::postgres(server.url("later")), "later");
     server.client("postgres").batch_execute("CREATE DATABASE later").unwrap();
     service.await_health(200);
     service.save("ada", date(1815, 12, 10));
@@ -275,8 +271,8 @@ fn an_unknown_database_is_told_once_and_waited_for() {
 
 #[test]
 fn an_unknown_host_is_told_once() {
-    let service = Launch::postgres("postgres://postgres@host.invalid/postgres?sslmode=disable").bind();
-    complains_once(&service, "host.invalid");
+    let url = "postgres://postgres@host.invalid/postgres?sslmode=disable";
+    complains_once(Launch::postgres(url), "host.invalid");
 }
 
 /// A server that speaks TLS under a certificate for `name`, and accepts nothing else.
@@ -307,8 +303,7 @@ fn a_certificate_of_the_authority_for_the_host_is_accepted() {
 fn a_certificate_for_another_host_is_refused_until_it_is_mended() {
     let authority = Authority::new();
     let server = encrypted(&authority, "elsewhere.test");
-    let service = launch_encrypted(&server, &authority).bind();
-    complains_once(&service, "certificate");
+    let service = complains_once(launch_encrypted(&server, &authority), "certificate");
     server.identify(&authority.issue("localhost"));
     service.await_health(200);
 }
@@ -316,15 +311,13 @@ fn a_certificate_for_another_host_is_refused_until_it_is_mended() {
 #[test]
 fn a_certificate_of_another_authority_is_refused() {
     let server = encrypted(&Authority::new(), "localhost");
-    let service = launch_encrypted(&server, &Authority::new()).bind();
-    complains_once(&service, "certificate");
+    complains_once(launch_encrypted(&server, &Authority::new()), "certificate");
 }
 
 #[test]
 fn a_server_without_tls_is_refused_where_tls_is_required() {
     let server = Server::start();
-    let service = launch_encrypted(&server, &Authority::new()).bind();
-    complains_once(&service, "TLS");
+    complains_once(launch_encrypted(&server, &Authority::new()), "TLS");
 }
 
 #[test]

@@ -85,6 +85,7 @@ impl PostgresStore {
             for _ in 0..write_lane::LANES {
                 tokio::spawn(write_lane::run(pool.clone(), write_exit.clone(), hosts.topology(), lane_metrics.clone()));
             }
+            hosts.watch().await;
         });
         Self(Arc::new(Shared { reads, writes, patience, topology }))
     }

@@ -222,15 +222,19 @@ impl Server {
 
     /// The process numbers of the backends that serve `database`.
     pub fn sessions(&self, database: &str) -> Vec<u32> {
-        let query = "SELECT pid FROM pg_stat_activity WHERE datname = $1";
-        let rows = self.client("postgres").query(query, &[&database]).unwrap();
-        rows.iter().map(|row| u32::try_from(row.get::<_, i32>(0)).unwrap()).collect()
+        self.for_each_session(database, "pid")
     }
 
     /// Ends the sessions that are connected to `database`.
     pub fn terminate_sessions(&self, database: &str) {
-        let query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
-        self.client("postgres").query(query, &[&database]).unwrap();
+        self.for_each_session(database, "pg_terminate_backend(pid)::int");
+    }
+
+    /// Evaluates `expression` for each session of `database` but its own.
+    fn for_each_session(&self, database: &str, expression: &str) -> Vec<u32> {
+        let query = format!("SELECT {expression} FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()");
+        let rows = self.client("postgres").query(&query, &[&database]).unwrap();
+        rows.iter().map(|row| u32::try_from(row.get::<_, i32>(0)).unwrap()).collect()
     }
 
     /// Turns the standby into a primary, and waits until it is one.

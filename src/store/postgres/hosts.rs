@@ -7,7 +7,7 @@ use bb8::ManageConnection;
 use bb8_postgres::PostgresConnectionManager;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host as Address, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -24,6 +24,9 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long a better host may answer later than the first one and still be preferred.
 const GRACE: Duration = Duration::from_millis(250);
+
+/// How often all hosts are asked who is the primary.
+const WATCH_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What the server enforces by itself, in case that the service is gone: see `write_lane` on how the bounds fit.
 const SESSION_OPTIONS: &str =
@@ -98,6 +101,22 @@ impl Hosts {
         // In a fixed order, so that the same trouble reads the same.
         problems.sort_by(|(one, _), (other, _)| one.cmp(other));
         best.ok_or(ConnectError::Hosts(problems))
+    }
+
+    /// Asks all hosts from time to time, so that a promotion is noticed even while the old primary goes on answering,
+    /// as it does when nobody could reach it to fence it. Lanes leave it at their next probe.
+    pub(super) async fn watch(&self) {
+        while self.hosts.len() > 1 {
+            sleep(WATCH_INTERVAL).await;
+            let mut attempts: FuturesUnordered<_> = self.hosts.iter().map(Host::open).collect();
+            while let Some((host, opened)) = attempts.next().await {
+                if let Ok(session) = opened
+                    && session.standing.role == Role::Primary
+                {
+                    self.topology.saw(&host, session.standing.epoch);
+                }
+            }
+        }
     }
 }
 

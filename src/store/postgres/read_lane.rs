@@ -51,7 +51,10 @@ pub(super) async fn run(pool: LanePool, exit: ReadExit, topology: Arc<Topology>,
     loop {
         // The pool's error sink tells of failed attempts.
         let Ok(mut connection) = pool.get_owned().await else { continue };
-        topology.connected(Operation::Read, &connection.session);
+        if !topology.connected(Operation::Read, &connection.session) {
+            connection.retire();
+            continue;
+        }
         let role = connection.session.standing.role;
         let open = metrics.connections(Operation::Read, role.name());
         open.inc();

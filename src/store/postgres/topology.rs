@@ -23,6 +23,12 @@ struct Known {
     problem: Option<String>,
 }
 
+impl Known {
+    fn admits(&self, epoch: Epoch) -> bool {
+        !self.newest.is_some_and(|newest| newest.system == epoch.system && newest.timeline > epoch.timeline)
+    }
+}
+
 impl Topology {
     pub(super) fn new(metrics: StoreMetrics) -> Self {
         Self { known: Mutex::default(), reached: AtomicBool::new(false), metrics }
@@ -31,8 +37,18 @@ impl Topology {
     /// Whether a primary of this epoch may be used: not one that a later promotion of the same cluster replaced,
     /// because that one would lose what it took, and what it reads is old.
     pub(super) fn admits(&self, epoch: Epoch) -> bool {
-        let newest = self.known().newest;
-        !newest.is_some_and(|newest| newest.system == epoch.system && newest.timeline > epoch.timeline)
+        self.known().admits(epoch)
+    }
+
+    /// A primary of this epoch answered.
+    pub(super) fn saw(&self, host: &Arc<str>, epoch: Epoch) {
+        let mut known = self.known();
+        if known.admits(epoch) && known.newest != Some(epoch) {
+            if known.primary.is_some() {
+                tracing::warn!(%host, timeline = epoch.timeline, "another host was promoted: leaving the old primary");
+            }
+            known.newest = Some(epoch);
+        }
     }
 
     /// Whether a primary was ever used, so that an older one would be told from it.
@@ -40,14 +56,16 @@ impl Topology {
         self.known().newest.is_some()
     }
 
-    /// A lane has a connection that can serve `operation`.
-    pub(super) fn connected(&self, operation: Operation, session: &Session) {
-        self.reached.store(true, Ordering::Release);
+    /// A lane has a connection for `operation`; whether it may use it.
+    pub(super) fn connected(&self, operation: Operation, session: &Session) -> bool {
         let mut known = self.known();
         match session.standing.role {
             Role::Primary => {
-                known.problem = None;
+                if !known.admits(session.standing.epoch) {
+                    return false;
+                }
                 known.newest = Some(session.standing.epoch);
+                known.problem = None;
                 if known.primary.as_ref() != Some(&session.host) {
                     tracing::info!(host = %session.host, "connected to the primary");
                     self.metrics.set_primary(Some(&session.host));
@@ -58,6 +76,8 @@ impl Topology {
                 tracing::warn!(host = %session.host, operation = operation.name(), "no primary answers: reading from a replica");
             }
         }
+        self.reached.store(true, Ordering::Release);
+        true
     }
 
     /// A lane lost its connection to the primary, or saw it step down.

@@ -43,7 +43,10 @@ pub(super) async fn run(pool: LanePool, exit: WriteExit, topology: Arc<Topology>
     loop {
         // The pool's error sink tells of failed attempts.
         let Ok(mut connection) = pool.get_owned().await else { continue };
-        topology.connected(Operation::Write, &connection.session);
+        if !topology.connected(Operation::Write, &connection.session) {
+            connection.retire();
+            continue;
+        }
         let open = metrics.connections(Operation::Write, Role::Primary.name());
         open.inc();
         let end = serve(&mut connection, &exit, &topology, &metrics).await;

@@ -18,7 +18,7 @@ use crate::metrics::HttpMetrics;
 use crate::route::{self, Action, Outcome, Router};
 use crate::store::Source;
 
-pub use self::problem::{raw_overload, raw_timeout};
+pub use self::problem::{raw_malformed, raw_overload, raw_timeout};
 
 /// The longest request target, in bytes.
 const MAX_TARGET: usize = 2048;

@@ -64,6 +64,7 @@ on_both_stores![
     http_1_0_is_served,
     absolute_targets_are_served,
     a_malformed_request_is_refused_with_an_answer,
+    a_head_that_ends_early_is_refused_with_an_answer,
     a_refused_request_leaves_the_connection_usable,
     the_service_describes_itself,
     the_service_is_healthy,
@@ -562,6 +563,7 @@ fn a_malformed_request_is_refused_with_an_answer(service: &Service) {
         "PUT /hello/ada HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         "PUT /hello/ada HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffffff\r\n",
         "CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ];
     for head in heads {
         let mut connection = service.connect();
@@ -571,6 +573,14 @@ fn a_malformed_request_is_refused_with_an_answer(service: &Service) {
         assert!((400..500).contains(&response.status), "{head:?}: {response:?}");
     }
     assert_eq!(service.health(), 200);
+}
+
+fn a_head_that_ends_early_is_refused_with_an_answer(service: &Service) {
+    let mut connection = service.connect();
+    connection.get("/healthz");
+    connection.send("GET /hello/ada HT");
+    connection.finish();
+    connection.receive().problem(400);
 }
 
 fn a_refused_request_leaves_the_connection_usable(service: &Service) {

@@ -83,6 +83,12 @@ pub fn raw_timeout() -> Vec<u8> {
     raw(&Problem::new(StatusCode::REQUEST_TIMEOUT, "the head of the request took too long: send it in one go"))
 }
 
+/// A whole response to a client that sent no HTTP/1 request.
+#[must_use]
+pub fn raw_malformed() -> Vec<u8> {
+    raw(&Problem::new(StatusCode::BAD_REQUEST, "this is no whole HTTP/1.1 request: send one, without TLS or HTTP/2"))
+}
+
 /// A whole response to a client that is one too many.
 #[must_use]
 pub fn raw_overload() -> Vec<u8> {

@@ -25,6 +25,7 @@ pub(super) enum Doing {
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     step: AtomicU64,
+    answered: AtomicBool,
     ended: AtomicBool,
 }
 
@@ -40,6 +41,11 @@ impl Activity {
     fn doing(&self) -> Doing {
         // The lowest bits hold 0 to 2.
         STEPS[usize::try_from(self.step.load(Ordering::Relaxed) & 3).unwrap_or(0).min(2)]
+    }
+
+    /// Whether the head of a request has begun and nothing has been written since.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.doing() == Doing::Head && !self.answered.load(Ordering::Relaxed)
     }
 
     /// Whether the client has said that it sends no more.
@@ -86,6 +92,7 @@ impl AsyncRead for Observed {
             if buffer.filled().len() == before {
                 self.activity.ended.store(true, Ordering::Relaxed);
             } else if self.activity.doing() == Doing::Idle {
+                self.activity.answered.store(false, Ordering::Relaxed);
                 self.activity.enter(Doing::Head);
             }
         }
@@ -95,6 +102,7 @@ impl AsyncRead for Observed {
 
 impl AsyncWrite for Observed {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.activity.answered.store(true, Ordering::Relaxed);
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 

@@ -62,27 +62,27 @@ pub(super) async fn serve<H: Answer>(stream: TcpStream, handler: Arc<H>, limits:
     };
     tokio::pin!(closing);
     let mut is_closing = false;
-    let slow_head = loop {
+    let answer = loop {
         tokio::select! {
             biased;
-            // How it ended is the client's affair: a malformed request was answered, a reset cannot be.
-            _ = &mut connection => break false,
+            // hyper answers most malformed heads itself, but not one that ends early or that begins HTTP/2.
+            ended = &mut connection => break (ended.is_err() && activity.is_unanswered()).then(http::raw_malformed),
             () = &mut closing, if !is_closing => {
                 is_closing = true;
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
             }
             _ = ticks.tick() => match stopwatch.read(&activity) {
-                (Doing::Idle, time) if time >= limits.keep_alive => break false,
-                (Doing::Head, time) if time >= limits.header_timeout => break true,
+                (Doing::Idle, time) if time >= limits.keep_alive => break None,
+                (Doing::Head, time) if time >= limits.header_timeout => break Some(http::raw_timeout()),
                 _ => {}
             },
         }
     };
     let stream = connection.into_parts().io.into_inner().stream;
-    if slow_head {
-        say(stream, &http::raw_timeout()).await;
-    } else if !activity.has_ended() {
-        linger(stream).await;
+    match answer {
+        Some(answer) => say(stream, &answer).await,
+        None if activity.has_ended() => {}
+        None => linger(stream).await,
     }
 }
 

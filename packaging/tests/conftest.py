@@ -5,6 +5,7 @@ import json
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -16,8 +17,12 @@ import hosts
 TOP = pathlib.Path(__file__).resolve().parents[2]
 SUITES = ("trixie", "bookworm")
 VERSION = re.search(r'^version = "(.+)"', (TOP / "Cargo.toml").read_text(), re.M)[1]
-NEXT = f"{VERSION}+next"
 SUBNET = "10.77.0"
+
+
+def pytest_configure():
+    # Ended by a runner's time limit, it cleans up as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -53,23 +58,27 @@ def binaries():
 @pytest.fixture(scope="session")
 def debs(binaries, owner):
     """Our packages: of this version for both architectures, and of a next one."""
-    out = owner.folder / "debs"
-    for arch, binary in binaries.items():
-        hosts.run(TOP / "dev", "deb", "--arch", arch, "--binary", binary, "--out", out, timeout=1800)
+    def package(top, arch):
+        out = owner.folder / "debs"
+        command = (top / "dev", "deb", "--arch", arch, "--binary", binaries[arch], "--out", out)
+        return pathlib.Path(hosts.run(*command, timeout=1800).stdout.strip())
+
     # The next version brings a changed settings file, which an edit of the user's must survive.
-    tree = owner.folder / "next"
+    tree, version = owner.folder / "next", f"{VERSION}+next"
     for part in ("packaging", "src"):
         shutil.copytree(TOP / part, tree / part)
     for part in ("dev", "Cargo.toml", "Cargo.lock", "CHANGELOG.md", "rust-toolchain.toml"):
         shutil.copy(TOP / part, tree)
-    edit(tree / "Cargo.toml", f'version = "{VERSION}"', f'version = "{NEXT}"')
-    edit(tree / "Cargo.lock", f'name = "dob-api"\nversion = "{VERSION}"', f'name = "dob-api"\nversion = "{NEXT}"')
-    edit(tree / "CHANGELOG.md", "\n## ", f"\n## {NEXT} (2026-11-23)\n\n- Next\n\n## ")
+    edit(tree / "Cargo.toml", f'version = "{VERSION}"', f'version = "{version}"')
+    edit(tree / "Cargo.lock", f'name = "dob-api"\nversion = "{VERSION}"', f'name = "dob-api"\nversion = "{version}"')
+    edit(tree / "CHANGELOG.md", "\n## ", f"\n## {version} (2026-11-23)\n\n- Next\n\n## ")
     with (tree / "packaging/debian/dob-api.default").open("a") as settings:
         settings.write("\n# A setting of the next version.\n")
-    hosts.run(tree / "dev", "deb", "--binary", binaries["amd64"], "--out", out)
-    names = {"amd64": f"{VERSION}_amd64", "arm64": f"{VERSION}_arm64", "next": f"{NEXT}_amd64"}
-    return {key: out / f"dob-api_{name}.deb" for key, name in names.items()}
+    return {"amd64": package(TOP, "amd64"), "arm64": package(TOP, "arm64"), "next": package(tree, "amd64")}
+
+
+def version_of(deb):
+    return hosts.run("dpkg-deb", "--field", deb, "Version").stdout.strip()
 
 
 def edit(path, old, new):

@@ -12,6 +12,7 @@ run_written_program() { cp /bin/true "$1/program" && chmod 755 "$1/program" && "
 socket() { perl -MSocket -e "socket(S, $1, $2, $3) or exit 1"; }
 
 attempt write-data touch here
+attempt write-where-all-may touch "/srv/open/$$"
 attempt write-etc touch /etc/probe
 attempt write-usr touch /usr/probe
 attempt write-var touch /var/lib/probe

@@ -3,6 +3,7 @@
 import pathlib
 import re
 
+from conftest import version_of
 from hosts import wait_until
 
 UNIT = "dob-api.service"
@@ -41,6 +42,8 @@ def test_installed_from_the_repository_it_answers_and_outlives_a_reboot(host):
     assert host.run("systemctl", "is-enabled", UNIT, "dob-api.socket").stdout.split() == ["enabled", "enabled"]
     assert "SIGNALS" in host.run("man", "dob-api").stdout
     host.run("systemctl", "stop", UNIT, "dob-api.socket")
+    host.run("systemctl", "start", UNIT)
+    assert host.run("systemctl", "is-active", "dob-api.socket").stdout == "active\n"
     host.kill()
     host.boot()
     assert host.knows("ada")
@@ -66,6 +69,7 @@ def test_the_exposure_score_is_at_most_1_5(host):
 
 def test_what_the_sandbox_forbids_fails_in_it_and_works_outside(host):
     host.write("/usr/local/lib/probe.sh", PROBE)
+    host.run("mkdir", "--mode=777", "/srv/open")
     attempts = re.findall(r"^attempt (\S+)", PROBE, re.M)
     free = host.shell("STATE_DIRECTORY=$(mktemp -d) sh /usr/local/lib/probe.sh").stdout.split()
     assert free == attempts, "the control must be able to do everything"
@@ -80,17 +84,16 @@ def test_what_the_sandbox_forbids_fails_in_it_and_works_outside(host):
     assert host.run("cat", "/run/probe").stdout.split() == ["write-data"]
 
 
-def test_an_upgrade_under_load_fails_no_request_and_keeps_the_edited_settings(host):
+def test_an_upgrade_under_load_fails_no_request_and_keeps_the_edited_settings(host, debs):
     old, edit = host.property("MainPID"), "DOB_API_TIME_ZONE=Europe/Dublin"
     host.shell(f"echo {edit} >>/etc/default/dob-api")
-    before = installed_version(host)
     host.use_repository("upgraded")
     with host.load() as load:
         host.run("apt-get", "upgrade", "--yes", "-o", "Dpkg::Options::=--force-confold")
         new = restarted(host, old)
         load.goes_on()
     assert load.failures == []
-    assert installed_version(host) == f"{before}+next"
+    assert installed_version(host) == version_of(debs["next"])
     assert edit in host.run("cat", "/etc/default/dob-api").stdout
     assert edit in host.shell(f"tr '\\0' '\\n' </proc/{new}/environ").stdout
     assert all_read_back(host, load.acknowledged)

@@ -131,7 +131,7 @@ def test_the_same_tree_gives_the_same_bytes_from_another_folder(debs, binaries, 
     # Kept between runs: only what changed is built again.
     elsewhere = f"{cache}/another/folder"
     hosts.run("mkdir", "-p", elsewhere)
-    for part in ("Cargo.toml", "Cargo.lock", "CHANGELOG.md", "dev", "rust-toolchain.toml", "packaging", "src"):
+    for part in (".git", "Cargo.toml", "Cargo.lock", "CHANGELOG.md", "dev", "rust-toolchain.toml", "packaging", "src"):
         hosts.run("rm", "-rf", f"{elsewhere}/{part}")
         hosts.run("cp", "-a", TOP / part, elsewhere)
     hosts.run("chmod", "-R", "go-rwx", f"{elsewhere}/packaging")
@@ -161,6 +161,7 @@ def test_bad_input_is_answered_in_one_sentence(binaries, owner, tmp_path):
 
     full = ("unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o size=1m none {tmp_path} && exec "$@"', "sh")
     assert "needs 50 MB" in told(*full, *deb)
+    assert "needs 1000 MB" in told(*full, "env", f"CARGO_TARGET_DIR={tmp_path}", TOP / "dev", "build")
     image = (TOP / "dev", "container", "--amd64", binary, "--arm64", binary, "--out", tmp_path / "image")
     assert "free some" in told(*full, *image)
 
@@ -171,6 +172,6 @@ def test_bad_input_is_answered_in_one_sentence(binaries, owner, tmp_path):
     # A system without Debian's tools, as PATH shows it.
     tools = tmp_path / "tools"
     tools.mkdir()
-    for tool in ("bash", "env", "dirname", "uname", "sed", "grep", "id", "cat"):
+    for tool in ("bash", "env", "dirname", "uname", "sed", "grep", "id", "cat", "realpath"):
         (tools / tool).symlink_to(shutil.which(tool))
     assert "Debian packages are needed" in told(*deb, env={"PATH": str(tools), "HOME": str(tmp_path)})

@@ -81,10 +81,9 @@ async fn serve(connection: &Connection, exit: &ReadExit, topology: &Topology, me
         let step = tokio::select! {
             biased;
             Some(done) = in_flight.next() => match done {
-                Ok(None) => continue,
-                Ok(Some(standing)) if still_best(connection, standing, topology) => continue,
+                Ok(standing) if still_best(connection, standing, topology) => continue,
                 // Reads in flight are dropped and so asked again: once, and by a lane that stays.
-                Ok(Some(_)) => return End::Better,
+                Ok(_) => return End::Better,
                 Err(kind) => {
                     metrics.error(Operation::Read, kind);
                     return End::Lost;
@@ -96,7 +95,7 @@ async fn serve(connection: &Connection, exit: &ReadExit, topology: &Topology, me
             },
             _ = probe.tick() => Step::Probe,
         };
-        in_flight.push(take(connection, step, source, metrics));
+        in_flight.push(take(connection, step, source, topology, metrics));
     }
 }
 
@@ -108,17 +107,21 @@ fn still_best(connection: &Connection, now: Standing, topology: &Topology) -> bo
     }
 }
 
-/// Takes one step under the deadline; the error is the kind of what broke the connection.
+/// Takes one step under the deadline and tells the server's standing, as far as it is known then; the error is the kind
+/// of what broke the connection.
 async fn take(
     connection: &Connection,
     step: Step,
     source: Source,
+    topology: &Topology,
     metrics: &StoreMetrics,
-) -> Result<Option<Standing>, &'static str> {
+) -> Result<Standing, &'static str> {
     let work = async {
         match step {
-            Step::Batch(batch) => read(connection, batch, source, metrics).await.map(|()| None),
-            Step::Probe => connection.session.probe().await.map(Some),
+            Step::Batch(batch) => {
+                read(connection, batch, source, topology, metrics).await.map(|()| connection.session.standing)
+            }
+            Step::Probe => connection.session.probe().await,
         }
     };
     let host = &connection.session.host;
@@ -136,7 +139,13 @@ async fn take(
 }
 
 /// Answers a batch; an error means that the connection is to be left.
-async fn read(connection: &Connection, batch: Vec<Read>, source: Source, metrics: &StoreMetrics) -> Result<(), Error> {
+async fn read(
+    connection: &Connection,
+    batch: Vec<Read>,
+    source: Source,
+    topology: &Topology,
+    metrics: &StoreMetrics,
+) -> Result<(), Error> {
     let names: Vec<&str> = batch.iter().map(|read| read.question.as_str()).collect();
     let found = connection.session.client.query_one(&connection.statement, &[&names]).await;
     let dates: Vec<Option<Date>> = match found.and_then(|row| row.try_get(0)) {
@@ -152,6 +161,10 @@ async fn read(connection: &Connection, batch: Vec<Read>, source: Source, metrics
             return Ok(());
         }
     };
+    // A newer primary may have acknowledged a write while this one was asked: its answer would be old.
+    if source == Source::Primary && !topology.admits(connection.session.standing.epoch) {
+        return Ok(());
+    }
     for (read, date) in batch.into_iter().zip(dates) {
         let date_of_birth = date.map(DateOfBirth::from_stored);
         read.answer(match (date_of_birth, source) {

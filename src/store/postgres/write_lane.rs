@@ -78,7 +78,7 @@ async fn serve(
                 connection.session.standing = standing;
             }
             batch = exit.batch() => match batch {
-                Some(batch) => write(connection, batch, metrics).await?,
+                Some(batch) => write(connection, batch, topology, metrics).await?,
                 None => return Ok(()),
             },
         }
@@ -94,11 +94,16 @@ async fn probed(connection: &Connection, metrics: &StoreMetrics) -> Result<Stand
 }
 
 /// Saves a batch, and if the server does not take it as a whole, user by user.
-async fn write(connection: &Connection, mut batch: Vec<Write>, metrics: &StoreMetrics) -> Result<(), Lost> {
+async fn write(
+    connection: &Connection,
+    mut batch: Vec<Write>,
+    topology: &Topology,
+    metrics: &StoreMetrics,
+) -> Result<(), Lost> {
     // Stable: writes of one user stay in order of arrival.
     batch.sort_by(|one, other| user(one).cmp(user(other)));
     let several = batch.first().map(user) != batch.last().map(user);
-    let saved = save(connection, &batch, metrics).await?;
+    let saved = save(connection, &batch, topology, metrics).await?;
     if !(several && matches!(saved, Err(Verdict::Contested | Verdict::Reject))) {
         answer(batch, saved);
         return Ok(());
@@ -108,7 +113,8 @@ async fn write(connection: &Connection, mut batch: Vec<Write>, metrics: &StoreMe
     while let Some(first) = batch.first().map(user) {
         let same = batch.partition_point(|write| user(write) == first);
         let rest = batch.split_off(same);
-        let saved = if Instant::now() < end { save(connection, &batch, metrics).await? } else { Err(Verdict::Later) };
+        let saved =
+            if Instant::now() < end { save(connection, &batch, topology, metrics).await? } else { Err(Verdict::Later) };
         answer(std::mem::replace(&mut batch, rest), saved);
     }
     Ok(())
@@ -127,7 +133,12 @@ fn answer(batch: Vec<Write>, saved: Result<(), Verdict>) {
 }
 
 /// Sends one statement with the last write of each user in a sorted batch.
-async fn save(connection: &Connection, batch: &[Write], metrics: &StoreMetrics) -> Result<Result<(), Verdict>, Lost> {
+async fn save(
+    connection: &Connection,
+    batch: &[Write],
+    topology: &Topology,
+    metrics: &StoreMetrics,
+) -> Result<Result<(), Verdict>, Lost> {
     let last_of_each = batch.chunk_by(|one, other| user(one) == user(other)).filter_map(<[Write]>::last);
     let (names, dates): (Vec<&str>, Vec<Date>) =
         last_of_each.map(|write| (user(write).as_str(), write.question.1.date())).unzip();
@@ -135,6 +146,9 @@ async fn save(connection: &Connection, batch: &[Write], metrics: &StoreMetrics) 
     let parameters: [&(dyn ToSql + Sync); 3] = [&names, &dates, &begin_by];
     let saving = connection.session.client.execute(&connection.statement, &parameters);
     match timeout(DEADLINE, saving).await {
+        Ok(Ok(_)) if !topology.admits(connection.session.standing.epoch) => {
+            Err(lost(connection, metrics, "superseded", "another host was promoted meanwhile"))
+        }
         Ok(Ok(rows)) if usize::try_from(rows) == Ok(names.len()) => Ok(Ok(())),
         Ok(Ok(_)) => Err(lost(connection, metrics, "late", "the server came to the statement too late")),
         Ok(Err(error)) => {

@@ -4,9 +4,11 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::civil::date;
 use support::calendar::{self, body, greeting, numbered};
+use support::delay::Delay;
 use support::load::{Ledger, Load, Unanswered};
 use support::postgres::Server;
 use support::service::{Launch, Service};
@@ -157,6 +159,24 @@ fn a_promotion_is_noticed_while_the_old_primary_goes_on_answering() {
         row.get::<_, String>(0)
     };
     assert_eq!((saved_where(&old), saved_where(&new)), (numbered(1).to_string(), numbered(2).to_string()));
+}
+
+#[test]
+fn a_distant_primary_is_preferred_to_a_replica_nearby() {
+    let (primary, standby) = pair();
+    // A connection takes some ten round trips: twice as long as a replica is given while no primary is known.
+    let distant = Delay::new(&format!("127.0.0.1:{}", primary.port), Duration::from_millis(25));
+    let url = format!("postgres://postgres@{},127.0.0.1:{}/postgres", distant.address(), standby.port);
+    let service = Launch::postgres(url).start();
+    service.save("ada", date(1815, 12, 10));
+    until("both lanes read from the primary", || {
+        let connections = [("operation", "read"), ("role", "primary")];
+        service.metrics().sum("dob_api_database_connections", &connections) >= 2
+    });
+    for _ in 0..20 {
+        assert_eq!(service.get("/hello/ada").header("x-served-by"), None);
+    }
+    service.get("/hello/nobody").problem(404);
 }
 
 #[test]

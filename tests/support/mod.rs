@@ -10,6 +10,7 @@
 pub mod calendar;
 pub mod certificates;
 pub mod database;
+pub mod delay;
 pub mod http;
 pub mod load;
 pub mod postgres;

@@ -22,8 +22,11 @@ use crate::metrics::Operation;
 /// handshake only.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long a better host may answer later than the first one and still be preferred.
+/// How long a primary may answer later than a replica and still be preferred, while none is known.
 const GRACE: Duration = Duration::from_millis(250);
+
+/// The same while one is known, and at first contact: a connection to another region takes some ten round trips.
+const LONG_GRACE: Duration = Duration::from_secs(1);
 
 /// How often all hosts are asked who is the primary.
 const WATCH_INTERVAL: Duration = Duration::from_secs(10);
@@ -75,28 +78,32 @@ impl Hosts {
         let mut attempts: FuturesUnordered<_> = self.hosts.iter().map(Host::open).collect();
         let mut problems = Vec::new();
         let mut best: Option<Session> = None;
+        let knows_an_epoch = self.topology.knows_an_epoch();
+        let grace = if self.topology.has_primary() || !knows_an_epoch { LONG_GRACE } else { GRACE };
         let mut patience_ends = Instant::now() + CONNECT_DEADLINE * 2;
         while let Ok(Some((host, opened))) = timeout_at(patience_ends, attempts.next()).await {
-            let problem = match opened {
-                Ok(session) if session.standing.role == Role::Primary => {
-                    if !self.topology.admits(session.standing.epoch) {
-                        HostProblem::Superseded
-                    } else if self.topology.knows_an_epoch() {
-                        return Ok(session);
-                    } else {
-                        prefer(&mut best, session, &mut patience_ends);
-                        continue;
-                    }
+            let session = match opened {
+                Ok(session) => session,
+                Err(problem) => {
+                    problems.push((host, problem));
+                    continue;
                 }
-                Ok(session) => {
-                    if operation == Operation::Read {
-                        prefer(&mut best, session, &mut patience_ends);
-                    }
-                    HostProblem::Replica
-                }
-                Err(problem) => problem,
             };
-            problems.push((host, problem));
+            if session.standing.role == Role::Replica {
+                problems.push((host, HostProblem::Replica));
+                if operation == Operation::Write {
+                    continue;
+                }
+            } else if !self.topology.admits(session.standing.epoch) {
+                problems.push((host, HostProblem::Superseded));
+                continue;
+            } else if knows_an_epoch {
+                return Ok(session);
+            }
+            if best.is_none() {
+                patience_ends = Instant::now() + grace;
+            }
+            prefer(&mut best, session);
         }
         // In a fixed order, so that the same trouble reads the same.
         problems.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -120,15 +127,12 @@ impl Hosts {
     }
 }
 
-/// Keeps the better of two sessions, and gives the other hosts a little time from the first one on. Replicas are on
-/// timeline 0 here, so any primary is better.
-fn prefer(best: &mut Option<Session>, session: Session, patience_ends: &mut Instant) {
-    match best {
-        None => *patience_ends = Instant::now() + GRACE,
-        Some(other) if other.standing.epoch.timeline >= session.standing.epoch.timeline => return,
-        Some(_) => {}
+/// Keeps the better of two sessions. Replicas are on timeline 0 here, so any primary is better.
+fn prefer(best: &mut Option<Session>, session: Session) {
+    let timeline = |session: &Session| session.standing.epoch.timeline;
+    if best.as_ref().is_none_or(|best| timeline(best) < timeline(&session)) {
+        *best = Some(session);
     }
-    *best = Some(session);
 }
 
 impl Host {

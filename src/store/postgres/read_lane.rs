@@ -81,7 +81,8 @@ async fn serve(connection: &Connection, exit: &ReadExit, topology: &Topology, me
         let step = tokio::select! {
             biased;
             Some(done) = in_flight.next() => match done {
-                Ok(standing) if still_best(connection, standing, topology) => continue,
+                Ok(None) if source == Source::Replica || topology.admits(connection.session.standing.epoch) => continue,
+                Ok(Some(standing)) if still_best(connection, standing, topology) => continue,
                 // Reads in flight are dropped and so asked again: once, and by a lane that stays.
                 Ok(_) => return End::Better,
                 Err(kind) => {
@@ -107,21 +108,18 @@ fn still_best(connection: &Connection, now: Standing, topology: &Topology) -> bo
     }
 }
 
-/// Takes one step under the deadline and tells the server's standing, as far as it is known then; the error is the kind
-/// of what broke the connection.
+/// Takes one step under the deadline; the error is the kind of what broke the connection.
 async fn take(
     connection: &Connection,
     step: Step,
     source: Source,
     topology: &Topology,
     metrics: &StoreMetrics,
-) -> Result<Standing, &'static str> {
+) -> Result<Option<Standing>, &'static str> {
     let work = async {
         match step {
-            Step::Batch(batch) => {
-                read(connection, batch, source, topology, metrics).await.map(|()| connection.session.standing)
-            }
-            Step::Probe => connection.session.probe().await,
+            Step::Batch(batch) => read(connection, batch, source, topology, metrics).await.map(|()| None),
+            Step::Probe => connection.session.probe().await.map(Some),
         }
     };
     let host = &connection.session.host;

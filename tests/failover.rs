@@ -164,8 +164,8 @@ fn a_promotion_is_noticed_while_the_old_primary_goes_on_answering() {
 #[test]
 fn a_distant_primary_is_preferred_to_a_replica_nearby() {
     let (primary, standby) = pair();
-    // A connection takes some ten round trips: twice as long as a replica is given while no primary is known.
-    let distant = Delay::new(&format!("127.0.0.1:{}", primary.port), Duration::from_millis(25));
+    // A connection takes three round trips: almost twice as long as a replica waits while no primary is known.
+    let distant = Delay::new(&format!("127.0.0.1:{}", primary.port), Duration::from_millis(75));
     let url = format!("postgres://postgres@{},127.0.0.1:{}/postgres", distant.address(), standby.port);
     let service = Launch::postgres(url).start();
     service.save("ada", date(1815, 12, 10));

@@ -9,10 +9,10 @@ import fcntl
 import os
 import pathlib
 import re
+import secrets
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 
 RUNS = pathlib.Path("/var/tmp/dob-api-hosts")
@@ -58,16 +58,19 @@ class Run:
     def __init__(self):
         RUNS.mkdir(mode=0o700, exist_ok=True)
         sweep()
-        self.folder = pathlib.Path(tempfile.mkdtemp(dir=RUNS, prefix=""))
+        with registry():
+            self.folder = RUNS / secrets.token_hex(4)
+            self.folder.mkdir(mode=0o700)
+            self.lock = (self.folder / "lock").open("w")
+            fcntl.flock(self.lock, fcntl.LOCK_EX)
         self.name = self.folder.name
-        self.lock = (self.folder / "lock").open("w")
-        fcntl.flock(self.lock, fcntl.LOCK_EX)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        remove(self.folder)
+        with registry():
+            remove(self.folder)
         self.lock.close()
 
     def namespace(self, name):
@@ -91,15 +94,29 @@ class Run:
         return subprocess.Popen([*enter, *map(str, command)], preexec_fn=join, start_new_session=True, **options)
 
 
+@contextlib.contextmanager
+def registry():
+    """Keeps others from judging a run while it is made or removed: without its lock yet, it would seem dead."""
+    folder = os.open(RUNS, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
 def sweep():
     """Removes what runs that were killed left behind."""
-    for folder in RUNS.iterdir() if RUNS.exists() else ():
-        try:
-            with (folder / "lock").open("a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                remove(folder)
-        except BlockingIOError:
-            pass
+    if not RUNS.exists():
+        return
+    with registry():
+        for folder in RUNS.iterdir():
+            try:
+                with (folder / "lock").open("a") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    remove(folder)
+            except BlockingIOError:
+                pass
 
 
 def remove(folder):

@@ -1,5 +1,7 @@
 """Which repositories apt trusts, and what they keep."""
 
+import os
+import re
 import shutil
 
 import hosts
@@ -68,6 +70,18 @@ def test_an_unsigned_tampered_or_foreign_repository_is_refused(bare, repository,
     shutil.rmtree(site / "victim")
     repository("true", "amd64").rename(site / "victim")
     bare.shell("apt-get update --error-on=any && apt-get install --yes dob-api")
+
+
+def test_a_key_of_the_users_own_keyring_signs_as_well(debs, owner, keys):
+    keys("test")
+    home = owner.folder / "gnupg-test"
+    environment = {**os.environ, "GNUPGHOME": str(home)}
+    listed = hosts.run("gpg", "--with-colons", "--list-secret-keys", env=environment).stdout
+    fingerprint = re.search(r"^fpr:+(\w+):", listed, re.M)[1]
+    folder = owner.folder / "by-fingerprint"
+    hosts.run(TOP / "dev", "apt-repo", folder, "--key", fingerprint, debs["amd64"], env=environment)
+    hosts.run("gpg", "--verify", folder / "dists/stable/InRelease", env=environment)
+    hosts.run("gpgconf", "--kill", "all", env=environment)
 
 
 def test_a_repository_without_a_key_is_not_made(debs, owner):

@@ -1,0 +1,166 @@
+"""./dev cluster: hosts of a whole cluster on this machine, and what may happen to them."""
+
+import argparse
+import contextlib
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import hosts
+import plan
+import status
+from cluster import Cluster, Run, Unusable
+
+VENV = pathlib.Path(sys.prefix)
+
+
+def tell(text):
+    print(f"cluster: {text}", file=sys.stderr, flush=True)
+
+
+def current():
+    """The cluster that is up."""
+    hosts.sweep()
+    if named := os.environ.get("CLUSTER_RUN"):
+        return Cluster(Run(pathlib.Path(named)), VENV)
+    for folder in hosts.RUNS.glob("*/kept"):
+        return Cluster(Run(folder.parent), VENV)
+    raise Unusable("no cluster is up: start one with './dev cluster up'")
+
+
+def host(cluster, name):
+    if name not in cluster.machines:
+        raise Unusable(f"there is no host '{name}': choose one of {', '.join(cluster.machines)}")
+    return cluster.machines[name]
+
+
+def up(_):
+    with contextlib.suppress(Unusable):
+        raise SystemExit(f"cluster: one is up already, in {current().run.folder}: './dev cluster down' ends it")
+    begun = time.monotonic()
+    run = Run()
+    with contextlib.ExitStack() as undo:
+        undo.push(run)
+        cluster = Cluster(run, VENV)
+        cluster.make(tell)
+        run.keep()
+        undo.pop_all()
+    cluster.playbook("site.yml")
+    tell(f"up after {time.monotonic() - begun:.0f} s; './dev cluster status' shows it")
+    print(status.show(cluster))
+
+
+def down(_):
+    hosts.remove(current().run.folder)
+
+
+def show(_):
+    print(status.show(current()))
+
+
+def ssh(arguments):
+    cluster = current()
+    host(cluster, arguments.host)
+    command = cluster.ssh_command(arguments.host, *arguments.command)
+    os.execvp("nsenter", [*cluster.cloud.at_operator(), *command])
+
+
+def play(arguments):
+    current().playbook(arguments.playbook, *arguments.arguments)
+
+
+def kill(arguments):
+    machine = host(current(), arguments.host)
+    if not machine.is_up():
+        raise Unusable(f"{machine.name} is down: './dev cluster boot {machine.name}' starts it")
+    machine.kill()
+
+
+def fence(arguments):
+    host(current(), arguments.host).kill()
+
+
+def boot(arguments):
+    machine = host(current(), arguments.host)
+    if machine.is_up():
+        raise Unusable(f"{machine.name} is up: './dev cluster kill {machine.name}' ends it")
+    machine.boot()
+
+
+def freeze(arguments):
+    machine = host(current(), arguments.host)
+    if not machine.is_up():
+        raise Unusable(f"{machine.name} is down: './dev cluster boot {machine.name}' starts it")
+    machine.freeze()
+
+
+def partition(arguments):
+    cloud = current().cloud
+    part(arguments.part)
+    if cloud.is_cut(arguments.part):
+        raise Unusable(f"{arguments.part} is cut off: './dev cluster heal {arguments.part}' ends that")
+    cloud.cut(arguments.part)
+
+
+def heal(arguments):
+    cluster = current()
+    part(arguments.part)
+    machine = cluster.machines.get(arguments.part)
+    frozen, cut = machine is not None and machine.is_frozen(), cluster.cloud.is_cut(arguments.part)
+    if not frozen and not cut:
+        raise Unusable(f"{arguments.part} is neither frozen nor cut off")
+    if frozen:
+        machine.thaw()
+    if cut:
+        cluster.cloud.heal(arguments.part)
+
+
+def part(name):
+    if name not in plan.PARTS:
+        raise Unusable(f"there is no '{name}': choose a host, a zone or a region of {', '.join(plan.PARTS)}")
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(prog="./dev cluster", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    named = {
+        "up": (up, "make network and hosts, and run the playbook site on them"),
+        "down": (down, "end everything and leave nothing"),
+        "status": (show, "who leads, who lags, what answers"),
+        "ssh": (ssh, "log in to a host, or run a command there"),
+        "play": (play, "run a playbook of ansible/, such as switchover.yml"),
+        "kill": (kill, "end a host as a power cut does"),
+        "fence": (fence, "power a host off as a cloud's interface does: returns 0 when it is off"),
+        "boot": (boot, "start a killed host"),
+        "freeze": (freeze, "stop every process of a host; its network still acknowledges"),
+        "partition": (partition, "cut a host, a zone or a region off from everything else"),
+        "heal": (heal, "end a partition or a freeze"),
+    }
+    for name, (function, text) in named.items():
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(function=function)
+        if name in ("ssh", "kill", "fence", "boot", "freeze"):
+            command.add_argument("host", metavar="HOST")
+        if name in ("partition", "heal"):
+            command.add_argument("part", metavar="PART")
+        if name == "ssh":
+            command.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
+        if name == "play":
+            command.add_argument("playbook", metavar="PLAYBOOK")
+            command.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER)
+    return parser.parse_args(arguments)
+
+
+def main():
+    arguments = parse(sys.argv[1:] or ["--help"])
+    try:
+        arguments.function(arguments)
+    except (Unusable, hosts.Failed, TimeoutError) as error:
+        raise SystemExit(f"cluster: {error}") from None
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(f"cluster: {pathlib.Path(str(error.cmd[2])).name} failed, see above") from None
+
+
+main()

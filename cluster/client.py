@@ -1,0 +1,86 @@
+"""Writes and reads through a balancer until its input ends, and prints one line for every request.
+
+A line is JSON: kind, when it began and ended by the machine's monotonic clock, status (0: none), name, day. Every write has a
+name of its own, so that each acknowledgement can be held against the database afterwards.
+"""
+
+import datetime
+import http.client
+import itertools
+import json
+import random
+import sys
+import threading
+import time
+
+WRITERS, READERS, PACE = 4, 2, 0.02
+# Longer than the service waits for a primary, shorter than a balancer's idle timeout.
+TIMEOUT = 45
+
+
+class Client:
+    """What all threads share."""
+
+    def __init__(self, address):
+        self.address = address
+        self.end = threading.Event()
+        self.acknowledged = []
+        self.output = threading.Lock()
+
+    def write(self, thread):
+        connection = self.connect()
+        for number in itertools.count():
+            if self.end.is_set():
+                return
+            name = letters(thread) + letters(number)
+            day = str(datetime.date(1900, 1, 1) + datetime.timedelta(number % 40000))
+            if self.ask(connection, "PUT", name, day) == 204:
+                self.acknowledged.append((name, day))
+            time.sleep(PACE)
+
+    def read(self):
+        connection = self.connect()
+        while not self.end.is_set():
+            if self.acknowledged:
+                self.ask(connection, "GET", *random.choice(self.acknowledged))
+            time.sleep(PACE)
+
+    def connect(self):
+        return http.client.HTTPConnection(self.address, timeout=TIMEOUT)
+
+    def ask(self, connection, kind, name, day):
+        body = json.dumps({"dateOfBirth": day}) if kind == "PUT" else None
+        begun = time.monotonic()
+        try:
+            connection.request(kind, f"/hello/{name}", body)
+            answer = connection.getresponse()
+            status = answer.status
+            if status == 200 and f"Hello, {name}!" not in json.loads(answer.read())["message"]:
+                status = 0
+            answer.read()
+        except (OSError, ValueError, http.client.HTTPException):
+            connection.close()
+            status = 0
+        with self.output:
+            print(json.dumps([kind, begun, time.monotonic(), status, name, day]), flush=True)
+        return status
+
+
+def letters(number):
+    """A number in letters, all of one length: the names that the service takes."""
+    return "".join(chr(ord("a") + number // 26**place % 26) for place in range(4))
+
+
+def main():
+    client = Client(sys.argv[1])
+    threads = [threading.Thread(target=client.write, args=[number]) for number in range(WRITERS)]
+    threads += [threading.Thread(target=client.read) for _ in range(READERS)]
+    for thread in threads:
+        thread.start()
+    sys.stdin.read()
+    client.end.set()
+    for thread in threads:
+        thread.join()
+
+
+main()

@@ -1,0 +1,178 @@
+"""Regions of booted Debian hosts on this machine, from bare hosts to ruins."""
+
+import contextlib
+import json
+import pathlib
+import subprocess
+import sys
+
+import credentials
+import hosts
+import inventory
+import plan
+from cloud import Cloud
+from machine import Machine
+
+TOP = pathlib.Path(__file__).resolve().parents[1]
+LEADERS = ("leader", "standby_leader")
+APT_URL = f"http://{plan.OPERATOR}/apt"
+
+
+class Unusable(Exception):
+    """A sentence that says what to do."""
+
+
+class Run(hosts.Run):
+    """Everything of one cluster; also what another process started and left running."""
+
+    def __init__(self, folder=None):
+        if folder is None:
+            super().__init__()
+        else:
+            self.folder, self.name = folder, folder.name
+
+    def full(self, name):
+        return f"dob-{self.name}-{name}"
+
+    def keep(self):
+        """Lets the run outlive this process: the lock goes to one that does nothing but hold it."""
+        nothing = {stream: subprocess.DEVNULL for stream in ("stdin", "stdout", "stderr")}
+        (self.folder / "kept").touch()
+        self.spawn("sleep", "infinity", pass_fds=[self.lock.fileno()], **nothing)
+
+
+class Cluster:
+    """The hosts of a run and what is done to them."""
+
+    def __init__(self, run, venv):
+        self.run, self.venv = run, venv
+        self.cloud = Cloud(run)
+        self.machines = {name: Machine(self.cloud, place) for name, place in plan.PLACES.items()}
+        self.inventory = run.folder / "inventory"
+        vault = self.inventory / "group_vars/all/vault.yml"
+        self.credentials = credentials.Credentials(run.folder / "credentials", vault, venv)
+
+    def make(self, tell):
+        """Goes from nothing to bare hosts with a balancer before them."""
+        tell("network, keys and packages")
+        self.cloud.make()
+        self.credentials.make()
+        self._apt_repository()
+        tell(f"{len(self.machines)} hosts")
+        for machine in self.machines.values():
+            self.new(machine)
+        # What a cloud's interface does, a command of ours does here, bound to this run.
+        modules = f"{TOP}/cluster:{TOP}/packaging/tests"
+        fence = f"env CLUSTER_RUN={self.run.folder} PYTHONPATH={modules} {sys.executable} -B {TOP}/cluster/cli.py fence"
+        inventory.write(self.inventory / "hosts.yml", self.credentials, APT_URL, fence)
+        self._balancers()
+
+    def new(self, machine):
+        """Boots a bare host."""
+        machine.rootfs = rootfs(machine.place.kind)
+        machine.make(self.credentials)
+        machine.boot()
+
+    def _apt_repository(self):
+        site = self.run.folder / "site"
+        hosts.run(TOP / "dev", "deb", "--out", site / "debs", timeout=1800)
+        packages = (site / "debs").glob("*.deb")
+        hosts.run(TOP / "dev", "apt-repo", site / "apt", "--key", self.credentials.apt_key, "--url", APT_URL, *packages)
+        server = (sys.executable, "-m", "http.server", "--bind", plan.OPERATOR, "--directory", site, "80")
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
+        self.run.spawn(*server, namespace=self.cloud.operator, **silent)
+
+    def _balancers(self):
+        text = (TOP / "cluster/haproxy.cfg").read_text()
+        for balancer in self.machines.values():
+            if balancer.place.kind == "balancer":
+                places = [place for place in plan.PLACES.values() if place.kind == "service" and place.region == balancer.place.region]
+                servers = "".join(f"    server {place.name} {place.address}:8080\n" for place in places)
+                balancer.write("/etc/haproxy/haproxy.cfg", text + servers)
+                balancer.run("systemctl", "enable", "--now", "haproxy")
+
+    def playbook(self, name, *arguments, check=True, **options):
+        """Runs a playbook from the operator's place and returns it; its output goes where ours does."""
+        command = [self.venv / "bin/ansible-playbook", "--inventory", self.inventory, "--vault-password-file"]
+        command += [self.credentials.vault_password, TOP / "ansible" / name, *arguments]
+        return self.operator(*command, check=check, env=self.environment(), **options)
+
+    def environment(self):
+        return {
+            "PATH": f"{self.venv}/bin:{hosts.ENVIRONMENT['PATH']}",
+            "HOME": str(self.run.folder),
+            "LANG": "C.UTF-8",
+            "ANSIBLE_CONFIG": str(TOP / "ansible/ansible.cfg"),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def operator(self, *command, **options):
+        """Runs a command at the operator's place, and ends it with ours."""
+        return subprocess.run([*self.cloud.at_operator(), *map(str, command)], text=True, **options)
+
+    def ssh_command(self, name, *command):
+        return ["ssh", *self.credentials.ssh_options(), f"root@{self.machines[name].address}", *command]
+
+    def ssh(self, name, *command):
+        return self.operator(*self.ssh_command(name, *command), check=True, capture_output=True, timeout=60).stdout
+
+    def members(self, region):
+        """What Patroni says of a region's members; empty if none answers."""
+        for place in plan.databases(region):
+            url = f"https://{place.address}:8008/cluster"
+            with contextlib.suppress(Unusable):
+                return {member["name"]: member for member in self.get(url)["members"]}
+        return {}
+
+    def leader(self, region):
+        """Who leads a region with its lock held, or nobody."""
+        return next((name for name, member in self.members(region).items() if member["role"] == "leader"), None)
+
+    def regions(self):
+        return list(plan.NETWORKS)
+
+    def is_whole(self, region):
+        """Whether one member leads and all others follow it on its timeline."""
+        members = self.members(region).values()
+        leaders = [member for member in members if member["role"] in LEADERS]
+        good = [member for member in members if member["state"] == ("running" if member["role"] == "leader" else "streaming")]
+        timelines = {member.get("timeline") for member in members}
+        return len(leaders) == 1 and len(good) == len(plan.databases(region)) and len(timelines) == 1
+
+    def mend(self):
+        """Ends every fault and waits until each region is whole."""
+        for part in plan.PARTS:
+            if self.cloud.is_cut(part):
+                self.cloud.heal(part)
+        for machine in self.machines.values():
+            machine.thaw()
+            if not machine.is_up():
+                machine.boot()
+        for region in self.regions():
+            self.wait_until_whole(region)
+
+    def wait_until_whole(self, region, deadline=90):
+        hosts.wait_until(lambda: self.is_whole(region), f"region {region} whole", deadline)
+
+    def sql(self, region, statement, database="postgres"):
+        """The rows of a statement, by the region's leader."""
+        leader = hosts.wait_until(lambda: self.leader(region), f"a leader in region {region}")
+        # The statement goes by standard input: a remote shell would take its quotes away.
+        psql = self.ssh_command(leader, "sudo", "-u", "postgres", "psql", "-X", "-At", "-v", "ON_ERROR_STOP=1", "-d", database)
+        return self.operator(*psql, input=statement, check=True, capture_output=True, timeout=60).stdout.splitlines()
+
+    def get(self, url):
+        """The JSON document at a URL, as the operator sees it."""
+        certificate = ("--cacert", self.credentials.ca)
+        answer = self.operator("curl", "-sS", "-m", "2", *certificate, url, capture_output=True)
+        if answer.returncode != 0:
+            raise Unusable(answer.stderr.strip())
+        return json.loads(answer.stdout)
+
+    def http_status(self, url):
+        """The status of an answer, or 000 for none."""
+        return self.operator("curl", "-s", "-m", "2", "-o", "/dev/null", "-w", "%{http_code}", url, capture_output=True).stdout
+
+
+def rootfs(kind):
+    return hosts.run(TOP / "cluster/rootfs", kind, timeout=1200).stdout.strip()

@@ -1,0 +1,66 @@
+"""Keys, certificates and passwords of one run; nothing of them outlives it."""
+
+import json
+import secrets
+
+import hosts
+
+PASSWORDS = ("patroni_superuser_password", "patroni_replication_password", "patroni_rewind_password", "service_database_password")
+
+
+class Credentials:
+    """A folder with everything secret."""
+
+    def __init__(self, folder, vault, venv):
+        self.folder, self.vault, self.ansible_vault = folder, vault, venv / "bin/ansible-vault"
+        self.ssh_key = folder / "ssh"
+        self.known_hosts = folder / "known_hosts"
+        self.ca, self.ca_key = folder / "ca.crt", folder / "ca.key"
+        self.vault_password = folder / "vault-password"
+        self.apt_key = folder / "apt.key"
+        self.apt_public_key = folder / "apt.asc"
+
+    def make(self):
+        """Makes everything; the passwords go into an Ansible vault, from which only playbooks read them."""
+        self.folder.mkdir(mode=0o700)
+        hosts.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "operator", "-f", self.ssh_key)
+        self._authority()
+        self._apt_key()
+        self.vault_password.write_text(secrets.token_urlsafe())
+        self.vault.parent.mkdir(parents=True)
+        passwords = json.dumps({name: secrets.token_urlsafe() for name in PASSWORDS})
+        hosts.run(self.ansible_vault, "encrypt", "--vault-password-file", self.vault_password, "--output", self.vault, input=passwords)
+
+    def passwords(self):
+        text = hosts.run(self.ansible_vault, "view", "--vault-password-file", self.vault_password, self.vault).stdout
+        return json.loads(text).values()
+
+    def _authority(self):
+        # Python 3.13 takes no authority that does not state the usages of its key.
+        usages = ("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+        kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "3650", "-subj", "/CN=cluster")
+        # The machine's own configuration would add the first of the usages a second time.
+        files = ("-config", "/dev/null", "-keyout", self.ca_key, "-out", self.ca)
+        hosts.run("openssl", "req", "-x509", *kind, *usages, *files)
+
+    def _apt_key(self):
+        home = self.folder / "gnupg"
+        home.mkdir(mode=0o700)
+        gpg = ("gpg", "--homedir", home, "--batch", "--passphrase", "")
+        hosts.run(*gpg, "--quick-generate-key", "cluster <cluster@example.org>", "ed25519", "sign", "never")
+        self.apt_key.write_text(hosts.run(*gpg, "--armor", "--export-secret-keys").stdout)
+        self.apt_public_key.write_text(hosts.run(*gpg, "--armor", "--export").stdout)
+        hosts.run("gpgconf", "--homedir", home, "--kill", "all")
+
+    def host_key(self, path, address):
+        """Makes a host's ssh key and knows it from then on."""
+        hosts.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", address, "-f", path)
+        with self.known_hosts.open("a") as known:
+            kind, key, _ = path.with_suffix(".pub").read_text().split()
+            print(address, kind, key, file=known)
+
+    def public_key(self):
+        return self.ssh_key.with_suffix(".pub").read_text()
+
+    def ssh_options(self):
+        return [*("-i", str(self.ssh_key)), *("-o", f"UserKnownHostsFile={self.known_hosts}"), *("-o", "StrictHostKeyChecking=yes")]

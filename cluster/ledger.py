@@ -1,0 +1,69 @@
+"""What a client's requests came to, through a fault."""
+
+import json
+import pathlib
+import subprocess
+import sys
+import threading
+import time
+
+import hosts
+
+CLIENT = pathlib.Path(__file__).with_name("client.py")
+
+
+class Ledger:
+    """A client's requests, from entry to exit. It is a process of its own at the operator's place."""
+
+    def __init__(self, cluster, balancer):
+        self.cluster, self.address = cluster, cluster.machines[balancer].address
+
+    def __enter__(self):
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.process = self.cluster.run.spawn(sys.executable, CLIENT, self.address, namespace=self.cluster.cloud.operator, **pipes)
+        self.requests = []
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+        self.goes_on()
+        return self
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.requests.append(json.loads(line))
+
+    def goes_on(self, deadline=60):
+        """Waits for some hundred further acknowledgements."""
+        now = time.monotonic()
+        hosts.wait_until(lambda: sum(begin > now for begin, _ in self.acknowledgements()) > 100, "acknowledged writes", deadline)
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait(60)
+        self.reader.join(60)
+
+    def acknowledgements(self):
+        return [(begin, end) for kind, begin, end, status, *_ in list(self.requests) if kind == "PUT" and status == 204]
+
+    def acknowledged(self):
+        return {name: day for kind, _, _, status, name, day in self.requests if kind == "PUT" and status == 204}
+
+    def failed(self, kind):
+        return [request for request in self.requests if request[0] == kind and request[3] not in (200, 204)]
+
+    def gap(self):
+        """The longest time without an acknowledgement."""
+        ends = sorted(end for _, end in self.acknowledgements())
+        return max(after - before for before, after in zip(ends, ends[1:]))
+
+    def lost(self, region):
+        """The acknowledged writes that a region's leader does not have, or not as they were acknowledged."""
+        rows = self.cluster.sql(region, "select username || ' ' || date_of_birth from users", "dob")
+        there = dict(row.split() for row in rows)
+        return [name for name, day in self.acknowledged().items() if there.get(name) != day]
+
+    def figures(self):
+        reads = sum(request[0] == "GET" for request in self.requests)
+        return (
+            f"write gap {self.gap():.1f} s, {len(self.acknowledged())} writes acknowledged, {len(self.failed('PUT'))} failed,"
+            f" {reads} reads, {len(self.failed('GET'))} failed"
+        )

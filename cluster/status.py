@@ -1,0 +1,35 @@
+"""The cluster at a glance."""
+
+import plan
+
+ROW = "{:<8} {:<4} {:<10} {:<8} {:<14} {:>5}  {}"
+
+
+def show(cluster):
+    """One line a host: where it is, whether it is up, its part in the database, how far behind, what it answers."""
+    rows = [ROW.format("host", "zone", "address", "is", "role", "lag", "answers").rstrip()]
+    for region in cluster.regions():
+        members = cluster.members(region)
+        for place in (place for place in plan.PLACES.values() if place.region == region):
+            member = members.get(place.name, {})
+            role, lag = member.get("role", "-"), member.get("lag", "-")
+            zone = f"{place.region}{place.zone}"
+            row = (place.name, zone, place.address, condition(cluster, place), role, lag, answers(cluster, place, member))
+            rows.append(ROW.format(*map(str, row)).rstrip())
+    return "\n".join(rows)
+
+
+def condition(cluster, place):
+    machine = cluster.machines[place.name]
+    if not machine.is_up():
+        return "down"
+    zone = f"{place.region}{place.zone}"
+    cut = any(cluster.cloud.is_cut(part) for part in (place.name, zone, place.region) if part in plan.PARTS)
+    return "frozen" if machine.is_frozen() else "cut off" if cut else "up"
+
+
+def answers(cluster, place, member):
+    if place.kind == "database":
+        return f"{member['state']}, timeline {member.get('timeline', '?')}" if member else "nothing"
+    port = 80 if place.kind == "balancer" else 8080
+    return f"/healthz {cluster.http_status(f'http://{place.address}:{port}/healthz')}"

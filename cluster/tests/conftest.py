@@ -1,0 +1,46 @@
+"""What the tests share: one cluster, made as its users make it."""
+
+import os
+import pathlib
+import sys
+
+import pytest
+
+from cluster import Cluster, Run
+from ledger import Ledger
+
+
+def pytest_terminal_summary(terminalreporter):
+    global counts
+    stats = terminalreporter.stats
+    counts = len(stats.get("passed", [])), len(stats.get("failed", [])) + len(stats.get("error", []))
+
+
+def pytest_unconfigure():
+    if "counts" in globals():
+        print("{} passed, {} failed".format(*counts))
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    if kept := os.environ.get("CLUSTER_RUN"):
+        yield Cluster(Run(pathlib.Path(kept)), pathlib.Path(sys.prefix))
+        return
+    with Run() as run:
+        cluster = Cluster(run, pathlib.Path(sys.prefix))
+        cluster.make(print)
+        cluster.playbook("site.yml")
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster):
+    """Makes a client before a region's balancer."""
+    return lambda region: Ledger(cluster, f"{region}-lb")
+
+
+@pytest.fixture
+def whole(cluster):
+    """The cluster, with every member in its place; also after the test."""
+    yield cluster
+    cluster.mend()

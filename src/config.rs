@@ -217,6 +217,13 @@ mod tests {
     }
 
     #[test]
+    fn an_administrator_without_a_database_is_refused() {
+        let environment = [("DOB_API_ADMIN_DATABASE_URL", "postgres://postgres@localhost/postgres")];
+        let error = config(&[], &environment).map(drop).unwrap_err();
+        assert!(error.starts_with("DATABASE_URL: "), "{error}");
+    }
+
+    #[test]
     fn an_unknown_flag_is_refused_in_one_sentence() {
         let error = config(&["--lisen", "x"], &[]).map(drop).unwrap_err();
         assert!(error.contains("--lisen") && error.contains("--listen") && error.lines().count() == 1, "{error}");

@@ -135,7 +135,12 @@ def test_the_same_tree_gives_the_same_bytes_from_another_folder(debs, binaries, 
         hosts.run("rm", "-rf", f"{elsewhere}/{part}")
         hosts.run("cp", "-a", TOP / part, elsewhere)
     hosts.run("chmod", "-R", "go-rwx", f"{elsewhere}/packaging")
-    environment = {**os.environ, "CARGO_TARGET_DIR": f"{elsewhere}/built", "TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8"}
+    # The crates lie elsewhere, too, as they do for another user.
+    hosts.run("mkdir", "-p", f"{elsewhere}/crates")
+    crates = os.path.expanduser(os.environ.get("CARGO_HOME", "~/.cargo"))
+    hosts.run("sh", "-c", f"ln -sfn {crates}/* {crates}/.[!.]* {elsewhere}/crates")
+    environment = {**os.environ, "CARGO_TARGET_DIR": f"{elsewhere}/built", "CARGO_HOME": f"{elsewhere}/crates"}
+    environment.update(TZ="Asia/Tokyo", LC_ALL="C.UTF-8")
     hosts.run(f"{elsewhere}/dev", "deb", "--arch", "amd64", "--out", tmp_path, env=environment, timeout=1800)
     for file in (debs["amd64"], debs["amd64"].with_suffix(".cdx.json")):
         assert digest(file) == digest(tmp_path / file.name)

@@ -50,8 +50,12 @@ fn is_local(host: &Host) -> bool {
 
 /// The database that the settings name, or none for the embedded store.
 pub(super) fn parse(settings: &Settings<'_>) -> Result<Option<Database>, ConfigError> {
-    let Some(mut postgres) = url(settings, "DATABASE_URL")? else { return Ok(None) };
     let admin = url(settings, "DOB_API_ADMIN_DATABASE_URL")?;
+    let Some(mut postgres) = url(settings, "DATABASE_URL")? else {
+        let needless =
+            admin.map(|_| ConfigError::new("DATABASE_URL", "name the database that the administrator is to make"));
+        return needless.map_or(Ok(None), Err);
+    };
     if postgres.get_user().is_none() {
         return Err(ConfigError::new("DATABASE_URL", "name the user, as in postgres://user@host/database"));
     }

@@ -36,6 +36,7 @@ class Client:
             day = str(datetime.date(1900, 1, 1) + datetime.timedelta(number % 40000))
             if self.ask(connection, "PUT", name, day) == 204:
                 self.acknowledged.append((name, day))
+            # The pace of the load, not a wait for anything.
             time.sleep(PACE)
 
     def read(self):
@@ -43,6 +44,7 @@ class Client:
         while not self.end.is_set():
             if self.acknowledged:
                 self.ask(connection, "GET", *random.choice(self.acknowledged))
+            # The pace of the load, not a wait for anything.
             time.sleep(PACE)
 
     def connect(self):

@@ -77,6 +77,7 @@ async def keep_alive(letter):
             await record(client, 200, "GET", path)
         if ended.is_set():
             return client.close()
+        # The pace of the load, not a wait for anything.
         await asyncio.sleep(0.02)
 
 
@@ -85,6 +86,7 @@ async def connect_anew():
     while not ended.is_set():
         await record(client, 200, "GET", "/hello/load")
         client.close()
+        # Again the pace.
         await asyncio.sleep(0.04)
 
 

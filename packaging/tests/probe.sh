@@ -17,7 +17,7 @@ attempt write-etc touch /etc/probe
 attempt write-usr touch /usr/probe
 attempt write-var touch /var/lib/probe
 attempt write-run touch /run/probe.written
-attempt write-root touch /root/probe
+attempt write-root touch ~root/probe
 attempt write-home touch /home/probe
 attempt write-cgroup mkdir "/sys/fs/cgroup/probe.$$"
 attempt read-shadow cat /etc/shadow

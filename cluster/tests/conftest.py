@@ -10,17 +10,6 @@ from cluster import Cluster, Run
 from ledger import Ledger
 
 
-def pytest_terminal_summary(terminalreporter):
-    global counts
-    stats = terminalreporter.stats
-    counts = len(stats.get("passed", [])), len(stats.get("failed", [])) + len(stats.get("error", []))
-
-
-def pytest_unconfigure():
-    if "counts" in globals():
-        print("{} passed, {} failed".format(*counts))
-
-
 @pytest.fixture(scope="session")
 def cluster():
     if kept := os.environ.get("CLUSTER_RUN"):

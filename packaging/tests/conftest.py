@@ -5,7 +5,6 @@ import json
 import pathlib
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -18,22 +17,6 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 SUITES = ("trixie", "bookworm")
 VERSION = re.search(r'^version = "(.+)"', (TOP / "Cargo.toml").read_text(), re.M)[1]
 SUBNET = "10.77.0"
-
-
-def pytest_configure():
-    # Ended by a runner's time limit, it cleans up as after Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-
-def pytest_terminal_summary(terminalreporter):
-    global counts
-    stats = terminalreporter.stats
-    counts = len(stats.get("passed", [])), len(stats.get("failed", [])) + len(stats.get("error", []))
-
-
-def pytest_unconfigure():
-    if "counts" in globals():
-        print("{} passed, {} failed".format(*counts))
 
 
 @pytest.fixture(scope="session")

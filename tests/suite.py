@@ -1,0 +1,20 @@
+"""A pytest plugin: how each of our pytest suites ends."""
+
+import signal
+
+
+def pytest_configure():
+    # Ended by a runner's time limit, it cleans up as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_terminal_summary(terminalreporter):
+    global counts
+    stats = terminalreporter.stats
+    counts = len(stats.get("passed", [])), len(stats.get("failed", [])) + len(stats.get("error", []))
+
+
+def pytest_unconfigure():
+    # The last line, which tests/run adds up.
+    if "counts" in globals():
+        print("{} passed, {} failed".format(*counts))

@@ -25,10 +25,10 @@ class Machine(hosts.Host):
         (home / ".ssh/authorized_keys").write_text(credentials.public_key())
         (self.folder / "rootfs").write_text(str(self.rootfs))
 
-    def boot(self):
+    def start(self):
         self.inside("nft", "table inet dead; delete table inet dead")
         self.rootfs = (self.folder / "rootfs").read_text()
-        return super().boot()
+        super().start()
 
     def is_up(self):
         return any(group.exists() for group in self.groups)

@@ -36,12 +36,14 @@ def wait_until(condition, what, deadline=30):
     """Returns the first true value of `condition`, or fails after `deadline` seconds."""
     end = time.monotonic() + deadline
     while True:
+        begun = time.monotonic()
         value = condition()
         if value:
             return value
         if time.monotonic() > end:
             raise TimeoutError(f"not within {deadline} s: {what}")
-        time.sleep(0.02)
+        # As long as it took to look: who waits must not keep the machine from what is waited for.
+        time.sleep(max(0.02, time.monotonic() - begun))
 
 
 def cgroup_roots():
@@ -195,6 +197,10 @@ class Host:
 
     def boot(self):
         """Starts the host and waits until systemd has started everything."""
+        self.start()
+        return self.wait_until_booted()
+
+    def start(self):
         # The mount namespace is the host's own, so the overlay goes when the host does.
         layers = f"lowerdir={self.rootfs},upperdir={self.folder}/upper,workdir={self.folder}/work"
         script = (
@@ -212,9 +218,12 @@ class Host:
                 stderr=console,
                 env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
             )
-        self.leader = wait_until(self._init, f"{self.name} starts")
+
+    def wait_until_booted(self):
+        self.leader = wait_until(self._init, f"{self.name} starts", 120)
         states = ("running", "degraded")
-        wait_until(lambda: self.run("systemctl", "is-system-running", check=False).stdout.strip() in states, f"{self.name} boots", 60)
+        asked = ("systemctl", "is-system-running", "--wait")
+        wait_until(lambda: self.run(*asked, check=False).stdout.strip() in states, f"{self.name} boots", 180)
         return self
 
     def _init(self):

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import time
 import hosts
 import plan
 import status
-from cluster import Cluster, Run, Unusable
+from cluster import TOP, Cluster, Run, Unusable
 
 VENV = pathlib.Path(sys.prefix)
 
@@ -21,12 +22,13 @@ def tell(text):
 
 
 def current():
-    """The cluster that is up."""
+    """The cluster that this checkout has up."""
     hosts.sweep()
     if named := os.environ.get("CLUSTER_RUN"):
         return Cluster(Run(pathlib.Path(named)), VENV)
-    for folder in hosts.RUNS.glob("*/kept"):
-        return Cluster(Run(folder.parent), VENV)
+    for kept in hosts.RUNS.glob("*/kept"):
+        if kept.read_text() == str(TOP):
+            return Cluster(Run(kept.parent), VENV)
     raise Unusable("no cluster is up: start one with './dev cluster up'")
 
 
@@ -45,9 +47,11 @@ def up(_):
         undo.push(run)
         cluster = Cluster(run, VENV)
         cluster.make(tell)
+        site = cluster.playbook("site.yml", check=False)
         run.keep()
         undo.pop_all()
-    cluster.playbook("site.yml")
+    if site.returncode != 0:
+        raise Unusable("site.yml failed, see above; the hosts stay up: './dev cluster play site.yml' runs it again, 'down' ends them")
     tell(f"up after {time.monotonic() - begun:.0f} s; './dev cluster status' shows it")
     print(status.show(cluster))
 
@@ -87,6 +91,15 @@ def boot(arguments):
     if machine.is_up():
         raise Unusable(f"{machine.name} is up: './dev cluster kill {machine.name}' ends it")
     machine.boot()
+
+
+def replace(arguments):
+    cluster = current()
+    machine = host(cluster, arguments.host)
+    if machine.place.kind == "balancer":
+        raise Unusable(f"{machine.name} is no host of the playbooks, they could not make it anew: replace a database or a service host")
+    cluster.replace(machine)
+    tell(f"{machine.name} is up with an empty disk: './dev cluster play site.yml' makes it what it was")
 
 
 def freeze(arguments):
@@ -134,6 +147,7 @@ def parse(arguments):
         "kill": (kill, "end a host as a power cut does"),
         "fence": (fence, "power a host off as a cloud's interface does: returns 0 when it is off"),
         "boot": (boot, "start a killed host"),
+        "replace": (replace, "end a host and start an empty one in its place, with its name and address"),
         "freeze": (freeze, "stop every process of a host; its network still acknowledges"),
         "partition": (partition, "cut a host, a zone or a region off from everything else"),
         "heal": (heal, "end a partition or a freeze"),
@@ -141,7 +155,7 @@ def parse(arguments):
     for name, (function, text) in named.items():
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(function=function)
-        if name in ("ssh", "kill", "fence", "boot", "freeze"):
+        if name in ("ssh", "kill", "fence", "boot", "replace", "freeze"):
             command.add_argument("host", metavar="HOST")
         if name in ("partition", "heal"):
             command.add_argument("part", metavar="PART")
@@ -154,6 +168,8 @@ def parse(arguments):
 
 
 def main():
+    # Ended by a time limit, it cleans up as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     arguments = parse(sys.argv[1:] or ["--help"])
     try:
         arguments.function(arguments)
@@ -161,6 +177,8 @@ def main():
         raise SystemExit(f"cluster: {error}") from None
     except subprocess.CalledProcessError as error:
         raise SystemExit(f"cluster: {pathlib.Path(str(error.cmd[2])).name} failed, see above") from None
+    except KeyboardInterrupt:
+        raise SystemExit("cluster: interrupted") from None
 
 
 main()

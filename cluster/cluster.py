@@ -37,7 +37,7 @@ class Run(hosts.Run):
     def keep(self):
         """Lets the run outlive this process: the lock goes to one that does nothing but hold it."""
         nothing = {stream: subprocess.DEVNULL for stream in ("stdin", "stdout", "stderr")}
-        (self.folder / "kept").touch()
+        (self.folder / "kept").write_text(str(TOP))
         self.spawn("sleep", "infinity", pass_fds=[self.lock.fileno()], **nothing)
 
 
@@ -60,18 +60,26 @@ class Cluster:
         self._apt_repository()
         tell(f"{len(self.machines)} hosts")
         for machine in self.machines.values():
-            self.new(machine)
+            self.start(machine)
+        for machine in self.machines.values():
+            machine.wait_until_booted()
         # What a cloud's interface does, a command of ours does here, bound to this run.
         modules = f"{TOP}/cluster:{TOP}/packaging/tests"
         fence = f"env CLUSTER_RUN={self.run.folder} PYTHONPATH={modules} {sys.executable} -B {TOP}/cluster/cli.py fence"
         inventory.write(self.inventory / "hosts.yml", self.credentials, APT_URL, fence)
         self._balancers()
 
-    def new(self, machine):
-        """Boots a bare host."""
+    def start(self, machine):
+        """Starts a bare host."""
         machine.rootfs = rootfs(machine.place.kind)
         machine.make(self.credentials)
-        machine.boot()
+        machine.start()
+
+    def replace(self, machine):
+        """Ends a host and boots an empty one in its place, with its name and address."""
+        machine.remove()
+        self.start(machine)
+        machine.wait_until_booted()
 
     def _apt_repository(self):
         site = self.run.folder / "site"
@@ -91,10 +99,10 @@ class Cluster:
                 balancer.write("/etc/haproxy/haproxy.cfg", text + servers)
                 balancer.run("systemctl", "enable", "--now", "haproxy")
 
-    def playbook(self, name, *arguments, check=True, **options):
+    def playbook(self, name, *arguments, check=True, inventory=None, vault_password=None, **options):
         """Runs a playbook from the operator's place and returns it; its output goes where ours does."""
-        command = [self.venv / "bin/ansible-playbook", "--inventory", self.inventory, "--vault-password-file"]
-        command += [self.credentials.vault_password, TOP / "ansible" / name, *arguments]
+        command = [self.venv / "bin/ansible-playbook", "--inventory", inventory or self.inventory]
+        command += ["--vault-password-file", vault_password or self.credentials.vault_password, TOP / "ansible" / name, *arguments]
         return self.operator(*command, check=check, env=self.environment(), **options)
 
     def environment(self):
@@ -151,7 +159,7 @@ class Cluster:
         for region in self.regions():
             self.wait_until_whole(region)
 
-    def wait_until_whole(self, region, deadline=90):
+    def wait_until_whole(self, region, deadline=180):
         hosts.wait_until(lambda: self.is_whole(region), f"region {region} whole", deadline)
 
     def sql(self, region, statement, database="postgres"):

@@ -53,11 +53,12 @@ class Credentials:
         hosts.run("gpgconf", "--homedir", home, "--kill", "all")
 
     def host_key(self, path, address):
-        """Makes a host's ssh key and knows it from then on."""
+        """Makes a host's ssh key and knows it from then on, and no other at this address."""
         hosts.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", address, "-f", path)
-        with self.known_hosts.open("a") as known:
-            kind, key, _ = path.with_suffix(".pub").read_text().split()
-            print(address, kind, key, file=known)
+        kind, key, _ = path.with_suffix(".pub").read_text().split()
+        known = self.known_hosts.read_text().splitlines() if self.known_hosts.exists() else []
+        others = [line for line in known if not line.startswith(f"{address} ")]
+        self.known_hosts.write_text("\n".join([*others, f"{address} {kind} {key}", ""]))
 
     def public_key(self):
         return self.ssh_key.with_suffix(".pub").read_text()

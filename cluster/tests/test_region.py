@@ -4,48 +4,73 @@ How long writes waited is printed, not asserted: what the machine does besides d
 """
 
 import re
+import shutil
 import subprocess
+import time
 
 import pytest
 
-from cluster import TOP
+import hosts
+import plan
 
 
 def recap(output):
     return {name: int(count) for name, count in re.findall(r"^(\S+) +: .*changed=(\d+)", output, re.M)}
 
 
-def test_a_second_run_of_site_changes_nothing(whole):
-    changes = recap(whole.playbook("site.yml", stdout=subprocess.PIPE).stdout)
-    assert len(changes) == 10
-    assert set(changes.values()) == {0}
+def certificate(cluster, address, *how):
+    """The serial number of the certificate that a host shows at a port."""
+    shown = cluster.operator("openssl", "s_client", "-connect", address, *how, input="", capture_output=True, timeout=20).stdout
+    return hosts.run("openssl", "x509", "-noout", "-serial", input=shown).stdout
 
 
-def site(cluster, *arguments, vault_password):
-    """Runs site with this password file; what it said, after it stopped without a change."""
-    command = [cluster.venv / "bin/ansible-playbook", "--inventory", cluster.inventory, "--vault-password-file", vault_password]
-    options = {"env": cluster.environment(), "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    stopped = cluster.operator(*command, TOP / "ansible/site.yml", *arguments, **options)
-    assert stopped.returncode != 0
-    assert set(recap(stopped.stdout).values()) <= {0}
-    return stopped.stdout
+def test_certificates_are_renewed_under_load_and_every_server_shows_the_new_ones(whole, client):
+    ports = [(2379, ()), (8008, ()), (5432, ("-starttls", "postgres"))]
+    servers = [(f"{place.address}:{port}", *how) for region in "ab" for place in plan.databases(region) for port, how in ports]
+    before = [certificate(whole, *server) for server in servers]
+    with client("a") as ledger:
+        whole.playbook("site.yml", "-e", "certificates_renew_days=10000")
+        ledger.goes_on()
+    assert all(certificate(whole, *server) != old for server, old in zip(servers, before))
+    survives(ledger, "a")
+
+
+def test_a_second_run_of_site_changes_nothing_and_its_log_has_no_password(whole):
+    for arguments in ([], ["--check", "--diff"]):
+        said = whole.playbook("site.yml", "-vvv", *arguments, stdout=subprocess.PIPE).stdout
+        changes = recap(said)
+        assert len(changes) == 10
+        assert set(changes.values()) == {0}
+        assert not [secret for secret in whole.credentials.passwords() if secret in said]
+
+
+def stopped(cluster, *arguments, **options):
+    """What site said before it stopped without a change."""
+    site = cluster.playbook("site.yml", *arguments, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+    assert site.returncode != 0
+    assert set(recap(site.stdout).values()) <= {0}
+    return re.sub(r"\s+", " ", site.stdout)
 
 
 def test_site_stops_at_a_wrong_vault_password(whole, tmp_path):
     wrong = tmp_path / "password"
     wrong.write_text("wrong")
-    assert "Decryption failed" in site(whole, vault_password=wrong)
+    assert "Decryption failed" in stopped(whole, vault_password=wrong)
+
+
+def test_site_stops_at_a_missing_password_before_it_changes_anything(whole, tmp_path):
+    shutil.copy(whole.inventory / "hosts.yml", tmp_path)
+    said = stopped(whole, inventory=tmp_path)
+    assert re.search(r"missing required arguments: .*patroni_superuser_password", said)
 
 
 def test_site_stops_at_a_wrong_setting_before_it_changes_anything(whole):
-    said = site(whole, "-e", "patroni_synchronous_mode=sometimes", vault_password=whole.credentials.vault_password)
-    assert "patroni_synchronous_mode must be one of: quorum, on, off" in said
+    assert "patroni_synchronous_mode must be one of: quorum, on, off" in stopped(whole, "-e", "patroni_synchronous_mode=sometimes")
 
 
 def test_site_stops_at_an_unreachable_host_before_it_changes_anything(whole):
     whole.machines["b-app2"].kill()
-    said = site(whole, "-e", "service_write_patience=29s", vault_password=whole.credentials.vault_password)
-    assert re.search(r"b-app2.*unreachable=1", said)
+    assert re.search(r"b-app2 : .*?unreachable=1", stopped(whole, "-e", "service_write_patience=29s"))
 
 
 def survives(ledger, region):
@@ -56,30 +81,53 @@ def survives(ledger, region):
     assert ledger.lost(region) == []
 
 
+def comes_back(cluster, region, end):
+    """Ends a fault and reports how long the region takes to be whole again, without anybody's help."""
+    begun = time.monotonic()
+    end()
+    cluster.wait_until_whole(region)
+    print(f"region {region} whole {time.monotonic() - begun:.1f} s later")
+
+
 def test_the_death_of_the_primarys_host_costs_no_acknowledged_write_and_no_read(whole, client):
-    victim = whole.leader("a")
+    victim = whole.machines[whole.leader("a")]
     with client("a") as ledger:
-        whole.machines[victim].kill()
+        victim.kill()
         ledger.goes_on()
-    assert whole.leader("a") != victim
+    assert whole.leader("a") != victim.name
     survives(ledger, "a")
+    comes_back(whole, "a", victim.boot)
 
 
-def test_a_primary_that_is_cut_off_costs_no_acknowledged_write_and_no_read(whole, client):
-    victim = whole.leader("a")
+def test_a_primary_that_freezes_costs_no_acknowledged_write_and_no_read(whole, client):
+    victim = whole.machines[whole.leader("a")]
     with client("a") as ledger:
-        whole.cloud.cut(victim)
+        victim.freeze()
         ledger.goes_on()
-    assert whole.leader("a") != victim
+        comes_back(whole, "a", victim.thaw)
+        ledger.goes_on()
+    assert whole.leader("a") != victim.name
     survives(ledger, "a")
 
 
 def test_a_switchover_costs_no_write_and_no_read(whole, client):
-    before = whole.leader("a")
-    with client("a") as ledger:
+    # A zone in which no service host is: the next test cuts it off.
+    if whole.leader("a") == "a-db3":
         whole.playbook("switchover.yml", "-e", "target_region=a")
+    with client("a") as ledger:
+        whole.playbook("switchover.yml", "-e", "target_region=a", "-e", "patroni_candidate=a-db3")
         ledger.goes_on()
-    assert whole.leader("a") != before
+    assert whole.leader("a") == "a-db3"
+    survives(ledger, "a")
+
+
+def test_a_zone_that_is_cut_off_with_the_primary_costs_no_acknowledged_write_and_no_read(whole, client):
+    zone = f"a{whole.machines[whole.leader('a')].place.zone}"
+    with client("a") as ledger:
+        whole.cloud.cut(zone)
+        ledger.goes_on()
+        comes_back(whole, "a", lambda: whole.cloud.heal(zone))
+        ledger.goes_on()
     survives(ledger, "a")
 
 
@@ -97,3 +145,39 @@ def test_a_switchover_that_cannot_be_meant_is_refused(whole, arguments, reason):
     assert refused.returncode != 0
     assert reason in refused.stdout
     assert whole.leader("a") == before
+
+
+def test_empty_hosts_take_the_places_of_lost_ones(whole, client):
+    lost = [whole.leader("a"), "b-db2", "a-app2"]
+    with client("a") as ledger:
+        for name in lost:
+            whole.replace(whole.machines[name])
+        whole.playbook("site.yml")
+        ledger.goes_on()
+    for region in "ab":
+        whole.wait_until_whole(region)
+        assert len(etcd(whole, region)) == 3
+    assert whole.leader("a") != lost[0]
+    assert ledger.lost("a") == []
+    assert whole.http_status(f"http://{whole.machines['a-app2'].address}:8080/healthz") == "200"
+
+
+def etcd(cluster, region):
+    """The members of a region's etcd that started."""
+    tls = "--cacert=/etc/ssl/cluster/ca.crt --cert=/etc/ssl/cluster/host.crt --key=/etc/ssl/cluster/host.key"
+    said = cluster.ssh(plan.databases(region)[0].name, "etcdctl", *tls.split(), "--endpoints=https://127.0.0.1:2379", "member", "list")
+    return [line for line in said.splitlines() if ", started, " in line]
+
+
+def test_an_empty_host_founds_no_cluster_while_others_hold_data(whole):
+    others = ("b-db2", "b-db3")
+    whole.replace(whole.machines["b-db1"])
+    for name in others:
+        whole.ssh(name, "systemctl", "stop", "etcd")
+    refused = whole.playbook("site.yml", check=False, stdout=subprocess.PIPE)
+    assert refused.returncode != 0
+    assert "etcd of region b does not answer, and b-db2, b-db3 may hold its data" in re.sub(r"\s+", " ", refused.stdout)
+    for name in others:
+        whole.ssh(name, "systemctl", "start", "etcd")
+    whole.playbook("site.yml")
+    assert len(etcd(whole, "b")) == 3

@@ -1,35 +1,49 @@
 """What two regions promise: one replaces the other on command, and never do both take writes."""
 
+import json
 import re
 import subprocess
 import time
+
+import pytest
 
 import hosts
 import plan
 
 
-def play(cluster, name, *arguments):
-    return cluster.playbook(name, *arguments, check=False, stdout=subprocess.PIPE)
+def play(cluster, name, *arguments, **options):
+    return cluster.playbook(name, *arguments, check=False, stdout=subprocess.PIPE, **options)
 
 
-def test_a_region_is_not_replaced_without_proof_that_it_is_off(whole):
-    refused = play(whole, "failover-region.yml", "-e", "target_region=b", "-e", "region_fence_command=false")
+@pytest.mark.parametrize(
+    ("playbook", "settings", "reason"),
+    [
+        ("failover-region.yml", ["target_region=b", "region_fence_command=false"], "nothing proves that a-db1 is off"),
+        ("failover-region.yml", ["target_region=a"], "region a takes writes already"),
+        ("failover-region.yml", [], "name the region with --extra-vars target_region=NAME: one of a, b"),
+        ("rejoin.yml", ["target_region=b"], "Patroni runs on b-db1"),
+        ("rejoin.yml", ["target_region=a"], "region b takes no writes: nothing can follow it"),
+        ("failback.yml", ["target_region=a"], "region a takes writes already"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_and_changes_nothing(whole, playbook, settings, reason):
+    before = whole.leader("a")
+    refused = play(whole, playbook, *(f"--extra-vars={setting}" for setting in settings))
     assert refused.returncode != 0
-    assert "nothing proves that a-db1 is off" in refused.stdout
-    assert whole.leader("a") and not whole.leader("b")
+    assert reason in re.sub(r"\s+", " ", refused.stdout)
+    assert whole.leader("a") == before and not whole.leader("b")
 
 
-def test_the_region_that_takes_writes_is_not_promoted(whole):
-    refused = play(whole, "failover-region.yml", "-e", "target_region=a")
+def test_a_region_is_not_replaced_when_the_inventory_does_not_know_whom_to_fence(whole, tmp_path):
+    known = json.loads(whole.inventory.joinpath("hosts.yml").read_text())
+    children = known["all"]["children"]
+    del children["region_a"]
+    children["database"]["hosts"] = {name: host for name, host in children["database"]["hosts"].items() if host["region"] == "b"}
+    (tmp_path / "hosts.yml").write_text(json.dumps(known))
+    refused = play(whole, "failover-region.yml", "-e", "target_region=b", inventory=tmp_path)
     assert refused.returncode != 0
-    assert "region a takes writes already" in refused.stdout
-    assert whole.leader("a")
-
-
-def test_a_running_region_does_not_rejoin(whole):
-    refused = play(whole, "rejoin.yml", "-e", "target_region=b")
-    assert refused.returncode != 0
-    assert "Patroni runs on b-db1" in refused.stdout
+    assert "the inventory has no database host outside region b" in refused.stdout
+    assert not whole.leader("b")
 
 
 def test_a_dead_region_is_replaced_waits_when_it_returns_and_leads_again(whole, client):
@@ -38,8 +52,10 @@ def test_a_dead_region_is_replaced_waits_when_it_returns_and_leads_again(whole, 
         for machine in dead:
             machine.kill()
         commanded = time.monotonic()
-        whole.playbook("failover-region.yml", "-e", "target_region=b")
+        promoted = play(whole, "failover-region.yml", "-vvv", "-e", "target_region=b")
         ledger.goes_on()
+    assert promoted.returncode == 0, promoted.stdout
+    assert not [secret for secret in whole.credentials.passwords() if secret in promoted.stdout]
     first = min(end for _, end in ledger.acknowledgements() if end > commanded)
     unsent = len(ledger.lost("b"))
     print(f"{ledger.figures()}; first write {first - commanded:.1f} s after the command; {unsent} acknowledged writes not carried")
@@ -53,6 +69,8 @@ def test_a_dead_region_is_replaced_waits_when_it_returns_and_leads_again(whole, 
     for machine in dead:
         assert "waiting: the other region takes writes" in whole.ssh(machine.name, "journalctl", "--boot", "--unit", "patroni")
     assert ledger.lost("b") == []
+
+    nobody_takes_writes_until_an_operator_decides(whole)
 
     begun = time.monotonic()
     rejoined = play(whole, "rejoin.yml", "-e", "target_region=a")
@@ -73,6 +91,26 @@ def test_a_dead_region_is_replaced_waits_when_it_returns_and_leads_again(whole, 
     assert whole.leader("a") and not whole.leader("b")
     assert ledger.failed("PUT") == []
     assert ledger.lost("a") == []
+
+
+def nobody_takes_writes_until_an_operator_decides(cluster):
+    """Region b dies, too, which took writes last, and comes back beside region a, which does not know that."""
+    machines = [cluster.machines[place.name] for place in plan.databases("b")]
+    for machine in machines:
+        machine.kill()
+    for machine in machines:
+        machine.boot()
+    journal = ("journalctl", "--boot", "--unit", "patroni")
+    waiting = "waiting: the other region does not say who takes writes"
+    hosts.wait_until(lambda: all(waiting in cluster.ssh(machine.name, *journal) for machine in machines), "region b waits", 60)
+    assert not cluster.members("a") and not cluster.members("b")
+    command = [cluster.venv / "bin/ansible", "region_b:&database", "--inventory", cluster.inventory, "--module-name", "ansible.builtin.file"]
+    command += ["--args", "path=/run/dob-api-region-decided state=touch mode=0644"]
+    vault = ["--vault-password-file", cluster.credentials.vault_password]
+    cluster.operator(*command, *vault, check=True, env=cluster.environment(), stdout=subprocess.DEVNULL)
+    hosts.wait_until(lambda: cluster.leader("b"), "region b takes writes", 60)
+    cluster.wait_until_whole("b")
+    assert not cluster.leader("a")
 
 
 def test_a_region_that_was_replaced_unseen_stands_down_when_it_sees_the_other(whole):

@@ -10,10 +10,13 @@ import credentials
 import hosts
 import inventory
 import plan
+import storage
 from cloud import Cloud
 from machine import Machine
 
 TOP = pathlib.Path(__file__).resolve().parents[1]
+# An object store speaks TLS through the program that a balancer is.
+FILE_SYSTEMS = {"storage": "balancer"}
 LEADERS = ("leader", "standby_leader")
 APT_URL = f"http://{plan.OPERATOR}/apt"
 
@@ -68,11 +71,13 @@ class Cluster:
         fence = f"env CLUSTER_RUN={self.run.folder} PYTHONPATH={modules} {sys.executable} -B {TOP}/cluster/cli.py fence"
         inventory.write(self.inventory / "hosts.yml", self.credentials, APT_URL, fence)
         self._balancers()
+        self._object_stores()
 
     def start(self, machine):
         """Starts a bare host."""
-        machine.rootfs = rootfs(machine.place.kind)
+        machine.rootfs = rootfs(FILE_SYSTEMS.get(machine.place.kind, machine.place.kind))
         machine.make(self.credentials)
+        machine.know(storage.names())
         machine.start()
 
     def replace(self, machine):
@@ -98,6 +103,12 @@ class Cluster:
                 servers = "".join(f"    server {place.name} {place.address}:8080\n" for place in places)
                 balancer.write("/etc/haproxy/haproxy.cfg", text + servers)
                 balancer.run("systemctl", "enable", "--now", "haproxy")
+
+    def _object_stores(self):
+        program = hosts.run(TOP / "cluster/s3", timeout=1800).stdout.strip()
+        for store in self.machines.values():
+            if store.place.kind == "storage":
+                storage.install(store, self.credentials, program)
 
     def playbook(self, name, *arguments, check=True, inventory=None, vault_password=None, **options):
         """Runs a playbook from the operator's place and returns it; its output goes where ours does."""
@@ -177,9 +188,9 @@ class Cluster:
             raise Unusable(answer.stderr.strip())
         return json.loads(answer.stdout)
 
-    def http_status(self, url):
+    def http_status(self, url, *options):
         """The status of an answer, or 000 for none."""
-        return self.operator("curl", "-s", "-m", "2", "-o", "/dev/null", "-w", "%{http_code}", url, capture_output=True).stdout
+        return self.operator("curl", *options, "-s", "-m", "2", "-o", "/dev/null", "-w", "%{http_code}", url, capture_output=True).stdout
 
 
 def rootfs(kind):

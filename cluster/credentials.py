@@ -4,8 +4,10 @@ import json
 import secrets
 
 import hosts
+import plan
 
 PASSWORDS = ("patroni_superuser_password", "patroni_replication_password", "patroni_rewind_password", "service_database_password")
+BUCKET_SECRETS = ("pgbackrest_cipher_pass", "pgbackrest_s3_key", "pgbackrest_s3_secret")
 
 
 class Credentials:
@@ -28,12 +30,26 @@ class Credentials:
         self._apt_key()
         self.vault_password.write_text(secrets.token_urlsafe())
         self.vault.parent.mkdir(parents=True)
-        passwords = json.dumps({name: secrets.token_urlsafe() for name in PASSWORDS})
+        names = [*PASSWORDS, *(f"{name}_{region}" for name in BUCKET_SECRETS for region in plan.NETWORKS)]
+        passwords = json.dumps({name: secrets.token_urlsafe() for name in names})
         hosts.run(self.ansible_vault, "encrypt", "--vault-password-file", self.vault_password, "--output", self.vault, input=passwords)
 
-    def passwords(self):
+    def secrets(self):
+        """What the vault holds, by name."""
         text = hosts.run(self.ansible_vault, "view", "--vault-password-file", self.vault_password, self.vault).stdout
-        return json.loads(text).values()
+        return json.loads(text)
+
+    def passwords(self):
+        return self.secrets().values()
+
+    def certificate(self, name):
+        """A key with the authority's certificate for a name of the network."""
+        key, certificate = self.folder / f"{name}.key", self.folder / f"{name}.crt"
+        authority = ("-CA", self.ca, "-CAkey", self.ca_key, "-days", "825", "-subj", f"/CN={name}")
+        usages = ("-addext", f"subjectAltName=DNS:{name}", "-addext", "keyUsage=critical,digitalSignature")
+        kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+        hosts.run("openssl", "req", "-x509", "-config", "/dev/null", *kind, *authority, *usages, "-keyout", key, "-out", certificate)
+        return certificate.read_text() + key.read_text()
 
     def _authority(self):
         # Python 3.13 takes no authority that does not state the usages of its key.

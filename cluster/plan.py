@@ -17,10 +17,11 @@ class Place:
 
 
 def region(name, network):
-    """A region: a database host in each of three zones, a service host in two, and the balancer before them."""
+    """A region: a database host in each of three zones, a service host in two, the balancer before them, the object store."""
     databases = [Place(f"{name}-db{zone}", "database", name, zone, f"{network}.{zone}.11") for zone in (1, 2, 3)]
     services = [Place(f"{name}-app{zone}", "service", name, zone, f"{network}.{zone}.21") for zone in (1, 2)]
-    return [*databases, *services, Place(f"{name}-lb", "balancer", name, 0, f"{network}.0.10")]
+    public = [Place(f"{name}-lb", "balancer", name, 0, f"{network}.0.10"), Place(f"{name}-s3", "storage", name, 0, f"{network}.0.20")]
+    return [*databases, *services, *public]
 
 
 NETWORKS = {"a": "10.0", "b": "10.1"}
@@ -36,3 +37,8 @@ PARTS |= {name: f"{network}.0.0/16" for name, network in NETWORKS.items()}
 
 def databases(region):
     return [place for place in PLACES.values() if place.kind == "database" and place.region == region]
+
+
+def endpoint(region):
+    """The name of a region's object store, as certificates have it."""
+    return f"s3.{region}.internal"

@@ -1,0 +1,101 @@
+"""What the programs for backups share: pgBackRest, Patroni, figures for Prometheus."""
+
+import fcntl
+import json
+import os
+import pathlib
+import ssl
+import subprocess
+import sys
+import urllib.request
+
+SETTINGS = json.loads(pathlib.Path("/etc/pgbackrest/backup.json").read_text())
+LOCK = pathlib.Path("/var/lib/pgbackrest/dob-api.lock")
+MISSING_STANZAS = (1, 3)
+
+
+class Failed(Exception):
+    """A sentence that says what went wrong."""
+
+
+def pgbackrest(stanza, command, *options, repository=None):
+    """What pgBackRest answers; what it reports besides goes to the journal."""
+    which = [] if repository is None else [f"--repo={repository}"]
+    words = ["pgbackrest", command, f"--stanza={stanza}", *which, *options]
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    sys.stderr.write(done.stderr)
+    if done.returncode != 0:
+        said = [line for line in done.stderr.splitlines() if "ERROR" in line]
+        raise Failed(f"pgbackrest {command} of stanza {stanza} failed: {said[-1] if said else f'exit {done.returncode}'}")
+    return done.stdout
+
+
+def repositories():
+    return range(1, len(SETTINGS["stanzas"]) + 1)
+
+
+def place(repository):
+    """The region in which a repository stands."""
+    return SETTINGS["stanzas"][repository - 1]
+
+
+def catalogue(stanza, repository):
+    """The status and the backups, oldest first, of a stanza in a repository."""
+    answer = json.loads(pgbackrest(stanza, "info", "--output=json", repository=repository))[0]
+    status = answer["repo"][0]["status"] if answer.get("repo") else answer["status"]
+    if status["code"] not in (0, 2, *MISSING_STANZAS):
+        raise Failed(f"the bucket of region {place(repository)} does not answer: {status['message']}")
+    return status["code"], answer["backup"]
+
+
+def taken(backup):
+    """When a backup ended, in seconds since the epoch."""
+    return backup["timestamp"]["stop"]
+
+
+def members():
+    """What Patroni says of this region's members, by name; empty if it does not run."""
+    context = ssl.create_default_context(cafile=SETTINGS["ca"])
+    try:
+        with urllib.request.urlopen("https://127.0.0.1:8008/cluster", timeout=5, context=context) as answer:
+            return {member["name"]: member for member in json.load(answer)["members"]}
+    except (OSError, ValueError):
+        return {}
+
+
+def role():
+    """This host's part: leader (it takes writes), standby_leader, or what else Patroni calls it."""
+    return members().get(os.uname().nodename, {}).get("role", "none")
+
+
+def figures(name, lines):
+    """Replaces a file of figures as a whole; without lines there is none, so that one host alone tells."""
+    file = pathlib.Path(SETTINGS["metrics"], f"{name}.prom")
+    if not lines:
+        file.unlink(missing_ok=True)
+        return
+    partial = file.with_suffix(".partial")
+    partial.write_text("".join(f"{line}\n" for line in lines))
+    partial.chmod(0o644)
+    partial.rename(file)
+
+
+def figures_of(name):
+    """The figures that a file holds, by name."""
+    file = pathlib.Path(SETTINGS["metrics"], f"{name}.prom")
+    lines = file.read_text().splitlines() if file.exists() else []
+    return dict(line.split() for line in lines if not line.startswith("#"))
+
+
+def alone():
+    """Waits until no other program of this kind runs on this host; the lock goes with the process."""
+    lock = LOCK.open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def run(main):
+    try:
+        main()
+    except Failed as failure:
+        raise SystemExit(f"{pathlib.Path(sys.argv[0]).name}: {failure}") from None

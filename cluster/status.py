@@ -1,8 +1,10 @@
 """The cluster at a glance."""
 
 import plan
+from cluster import LEADERS
 
 ROW = "{:<8} {:<4} {:<10} {:<8} {:<14} {:>5}  {}"
+SHOW = "sudo -u postgres /usr/local/lib/dob-api/backup show"
 
 
 def show(cluster):
@@ -16,6 +18,7 @@ def show(cluster):
             zone = f"{place.region}{place.zone}"
             row = (place.name, zone, place.address, condition(cluster, place), role, lag, answers(cluster, place, member))
             rows.append(ROW.format(*map(str, row)).rstrip())
+    rows += [f"backups in region {region}: {backups(cluster, cluster.members(region))}" for region in cluster.regions()]
     return "\n".join(rows)
 
 
@@ -31,5 +34,16 @@ def condition(cluster, place):
 def answers(cluster, place, member):
     if place.kind == "database":
         return f"{member['state']}, timeline {member.get('timeline', '?')}" if member else "nothing"
+    if place.kind == "storage":
+        return "refuses strangers" if cluster.http_status(f"https://{place.address}/", "--insecure") == "403" else "nothing"
     port = 80 if place.kind == "balancer" else 8080
     return f"/healthz {cluster.http_status(f'http://{place.address}:{port}/healthz')}"
+
+
+def backups(cluster, members):
+    """What the leader of a region says of the bucket there, and of the last time that everything in it was read."""
+    for name, member in members.items():
+        if member["role"] in LEADERS:
+            said = cluster.operator(*cluster.ssh_command(name, SHOW), capture_output=True, timeout=60)
+            return said.stdout.strip() or "unknown"
+    return "nobody answers"

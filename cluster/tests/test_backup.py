@@ -1,0 +1,224 @@
+"""What backups promise: they are in both regions, what is wrong with one is noticed, and a lost region is restored from the other."""
+
+import contextlib
+import datetime
+import re
+import subprocess
+import time
+
+import hosts
+import plan
+import pytest
+import storage
+
+PROGRAMS = "/usr/local/lib/dob-api"
+WAL, BUNDLE = r"/archive/a/17-1/.*/[0-9A-F]{24}-", r"/backup/a/.*/bundle/\d+$"
+DAMAGE = "printf damaged | dd of={0} bs=1 seek=100 conv=notrunc status=none"
+METRICS = "/var/lib/prometheus/node-exporter"
+
+
+def play(cluster, name, *arguments):
+    return cluster.playbook(name, *arguments, check=False, stdout=subprocess.PIPE)
+
+
+def postgres(cluster, host, *command, check=True):
+    """Runs a command as PostgreSQL's user and returns it, with its output as text."""
+    words = cluster.ssh_command(host, "sudo", "-u", "postgres", *command)
+    return cluster.operator(*words, check=check, capture_output=True, timeout=120)
+
+
+def figures(cluster, host, name):
+    lines = cluster.ssh(host, "cat", f"{METRICS}/{name}.prom").splitlines()
+    return dict(line.split() for line in lines if not line.startswith("#"))
+
+
+def head(cluster, region):
+    """Who leads a region, whether it takes writes or follows the other one."""
+    members = cluster.members(region).values()
+    return next(member["name"] for member in members if member["role"] in ("leader", "standby_leader"))
+
+
+def write(cluster, region, *names):
+    """Has the region's service write users."""
+    for name in names:
+        url = f"http://{cluster.machines[f'{region}-lb'].address}/hello/{name}"
+        put = ("curl", "-sS", "-m", "40", "-o", "/dev/null", "-w", "%{http_code}", "-X", "PUT", "-d", '{"dateOfBirth":"2000-01-01"}')
+        assert cluster.operator(*put, url, capture_output=True).stdout == "204"
+
+
+def objects(cluster, region, part):
+    """The objects of a region's bucket with names of this pattern, sorted, as files of its host."""
+    listing = cluster.ssh(f"{region}-s3", "find", f"{storage.BUCKETS}/{storage.bucket(region)}/", "-type", "f")
+    return [file for file in sorted(listing.splitlines()) if re.search(part, file)]
+
+
+@pytest.fixture
+def saved(whole, client):
+    """The cluster with a full backup of some hundred users, made while a client wrote."""
+    if not objects(whole, "a", "backup.manifest"):
+        with client("a") as ledger:
+            whole.playbook("backup.yml", "-e", "backup_type=full")
+            ledger.goes_on()
+        print(ledger.figures())
+        assert ledger.failed("PUT") == []
+    return whole
+
+
+def test_a_backup_is_in_the_buckets_of_both_regions_and_costs_no_write(saved):
+    for region in saved.regions():
+        found = postgres(saved, head(saved, region), "pgbackrest", "--stanza=a", "--repo=1", "info").stdout
+        assert re.search(r"full backup: \d{8}-\d{6}F", found)
+        assert "cipher: aes-256-cbc" in found
+        assert saved.http_status(f"https://{saved.machines[f'{region}-s3'].address}/{storage.bucket(region)}", "--insecure") == "403"
+
+
+def test_what_cannot_be_saved_is_refused(whole):
+    refused = play(whole, "backup.yml", "-e", "backup_type=half")
+    assert refused.returncode != 0
+    assert "there is no backup of type half: choose full, diff or incr" in refused.stdout
+
+
+def test_the_drill_proves_every_row_from_both_buckets(saved):
+    proved = play(saved, "restore-drill.yml")
+    assert proved.returncode == 0, proved.stdout
+    for region in saved.regions():
+        host = next(place.name for place in plan.databases(region) if place.name != head(saved, region))
+        said = figures(saved, host, "dob-restore-drill")
+        assert said["dob_restore_drill_ok"] == "1"
+        assert int(said["dob_restore_drill_rows"]) > 100
+        assert abs(time.time() - int(said["dob_restore_drill_last_success_timestamp_seconds"])) < 600
+        assert saved.ssh(host, "ls", "/var/lib/postgresql/restore-drill") == ""
+
+
+def test_a_drill_that_brings_back_other_rows_fails(saved):
+    leader = saved.leader("a")
+    label = re.findall(r"backup: (\S+)", postgres(saved, leader, "pgbackrest", "--stanza=a", "--repo=1", "info").stdout)[-1]
+    note = ("pgbackrest", "--stanza=a", "--repo=1", f"--set={label}")
+    noted = re.search(r"rows: (\d+)", postgres(saved, leader, *note, "info").stdout)[1]
+    postgres(saved, leader, *note, "--annotation=rows=7", "annotate")
+    host = next(place.name for place in plan.databases("a") if place.name != leader)
+    try:
+        drill = postgres(saved, host, f"{PROGRAMS}/restore-drill", check=False)
+        assert drill.returncode != 0
+        assert f"brings back rows {noted} instead of 7" in drill.stderr
+        assert figures(saved, host, "dob-restore-drill")["dob_restore_drill_ok"] == "0"
+    finally:
+        postgres(saved, leader, *note, f"--annotation=rows={noted}", "annotate")
+
+
+@pytest.mark.parametrize(
+    ("part", "damage"),
+    [
+        (WAL, DAMAGE),
+        (WAL, "rm {0}"),
+        (BUNDLE, DAMAGE),
+        (BUNDLE, "rm {0}"),
+    ],
+)
+def test_what_is_damaged_or_missing_in_a_bucket_is_noticed(saved, part, damage):
+    leader, store = head(saved, "b"), "b-s3"
+    # What is missing at an end of the WAL cannot be known to have been there.
+    found = objects(saved, "b", part)
+    file = found[len(found) // 2]
+    saved.ssh(store, f"cp -p {file} /root/kept && {damage.format(file)}")
+    try:
+        noticed = postgres(saved, leader, f"{PROGRAMS}/backup-verify", check=False)
+        assert noticed.returncode != 0
+        assert "the bucket of region b is damaged" in noticed.stderr
+        assert figures(saved, leader, "dob-backup-verify")['dob_backup_verify_ok{repo="b"}'] == "0"
+    finally:
+        saved.ssh(store, f"cp -p /root/kept {file}")
+    assert "the bucket of region b is whole" in postgres(saved, leader, f"{PROGRAMS}/backup-verify").stdout
+
+
+def test_an_unreachable_bucket_harms_no_request_and_catches_up(saved, client):
+    with client("a") as ledger:
+        saved.cloud.cut("a-s3")
+        wal = saved.sql("a", "select pg_walfile_name(pg_switch_wal())")[0]
+        hosts.wait_until(lambda: int(saved.sql("a", "select failed_count from pg_stat_archiver")[0]) > 0, "archiving fails", 90)
+        ledger.goes_on()
+        saved.cloud.heal("a-s3")
+        archived = "select coalesce(last_archived_wal, '') >= '{}' from pg_stat_archiver"
+        hosts.wait_until(lambda: saved.sql("a", archived.format(wal)) == ["t"], "archiving catches up", 120)
+    print(ledger.figures())
+    assert ledger.failed("PUT") == ledger.failed("GET") == []
+    assert any(wal in file for file in objects(saved, "a", "/archive/a/"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "name the region with --extra-vars target_region=NAME"),
+        (["-e", "target_region=b"], "say how far with --extra-vars restore_target=latest"),
+        (["-e", "target_region=b", "-e", "restore_target=latest"], "the other region takes writes"),
+        (["-e", "target_region=a", "-e", "restore_target=latest"], "PostgreSQL runs on a-db1"),
+    ],
+)
+def test_a_restore_that_cannot_be_meant_is_refused(whole, arguments, reason):
+    refused = play(whole, "restore.yml", *arguments)
+    assert refused.returncode != 0
+    assert reason in re.sub(r"\s+", " ", refused.stdout)
+    assert whole.leader("a")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["yesterday"], "'yesterday' is no time"),
+        (["2026-01-01T00:00:00"], "has no time zone"),
+        (["2999-01-01T00:00:00Z"], "lies in the future"),
+        (["2000-01-01T00:00:00Z"], "before the end of the oldest backup"),
+        (["latest", "20000101-000000F"], "there is no backup 20000101-000000F in the bucket of region b"),
+    ],
+)
+def test_a_point_that_the_bucket_does_not_hold_is_refused(saved, arguments, reason):
+    refused = postgres(saved, "b-db1", f"{PROGRAMS}/restore-plan", *arguments, check=False)
+    assert refused.returncode != 0
+    assert reason in refused.stderr
+
+
+def test_a_region_lost_with_its_bucket_is_replaced_saved_and_restored_to_a_point_in_time(saved, client):
+    with client("b") as ledger:
+        saved.cloud.cut("a")
+        commanded = time.monotonic()
+        saved.playbook("failover-region.yml", "-e", "target_region=b")
+        ledger.goes_on()
+    first = min(end for begin, end in ledger.acknowledgements() if end > commanded)
+    print(f"{ledger.figures()}; first write {first - commanded:.1f} s after the command, with the lost bucket swallowing packets")
+    assert ledger.failed("PUT") == []
+
+    # What the new primary writes goes on in a stanza of its own, though the other bucket is lost.
+    write(saved, "b", "before")
+    then = datetime.datetime.now(datetime.timezone.utc).isoformat()
+    write(saved, "b", "after")
+    saved.sql("b", "drop table users", "dob")
+    wal = saved.sql("b", "select pg_walfile_name(pg_switch_wal())")[0]
+    hosts.wait_until(lambda: any(wal in file for file in objects(saved, "b", "/archive/b/")), "the new primary archives", 60)
+
+    for place in plan.databases("b"):
+        saved.ssh(place.name, "systemctl", "stop", "patroni")
+    begun = time.monotonic()
+    saved.playbook("restore.yml", "--limit", "region_b,localhost", "-e", "target_region=b", "-e", f"restore_target={then}")
+    print(f"region b restored {time.monotonic() - begun:.1f} s after the command")
+    # From a backup that region a made, over the WAL of both: nothing from before the point is missing.
+    assert saved.sql("b", "select username from users where username in ('before', 'after')", "dob") == ["before"]
+    assert ledger.lost("b") == []
+    write(saved, "b", "again")
+
+    bring_back(saved, "a")
+    assert saved.sql("a", "select username from users where username in ('before', 'again') order by 1", "dob") == ["again", "before"]
+
+
+def bring_back(cluster, region):
+    """Heals and boots a lost region, and makes it the primary again; what it had not sent is given up."""
+    cluster.cloud.heal(region)
+    for place in plan.databases(region):
+        with contextlib.suppress(hosts.Failed):
+            if not cluster.machines[place.name].is_up():
+                cluster.machines[place.name].boot()
+    rejoined = play(cluster, "rejoin.yml", "-e", f"target_region={region}")
+    if rejoined.returncode != 0:
+        held = max(map(int, re.findall(r"region_discard=(\d+)", rejoined.stdout)))
+        cluster.playbook("rejoin.yml", "-e", f"target_region={region}", "-e", f"region_discard={held}")
+    cluster.wait_until_whole(region)
+    cluster.playbook("failback.yml", "-e", f"target_region={region}")

@@ -124,6 +124,7 @@ pub struct StoreMetrics {
     errors: Family<ErrorLabels, Counter>,
     connections: Family<RoleLabels, Gauge>,
     primary: Family<HostLabels, Gauge>,
+    silent: Family<HostLabels, Gauge>,
 }
 
 impl StoreMetrics {
@@ -136,12 +137,14 @@ impl StoreMetrics {
             errors: Family::default(),
             connections: Family::default(),
             primary: Family::default(),
+            silent: Family::default(),
         };
         registry.register("store_queue_depth", "Requests waiting for the store", metrics.depth.clone());
         registry.register("store_batch_size", "Requests sent to the store together", metrics.batches.clone());
         registry.register("store_errors", "What went wrong in the store, by kind", metrics.errors.clone());
         registry.register("database_connections", "Open database connections", metrics.connections.clone());
         registry.register("database_primary", "1 for the host that takes writes", metrics.primary.clone());
+        registry.register("database_silent", "1 for a host that does not answer at all", metrics.silent.clone());
         metrics
     }
 
@@ -174,5 +177,10 @@ impl StoreMetrics {
         if let Some(host) = host {
             self.primary.get_or_create(&HostLabels { host: host.to_owned() }).set(1);
         }
+    }
+
+    /// Notes whether a host is silent.
+    pub fn set_silent(&self, host: &str, silent: bool) {
+        self.silent.get_or_create(&HostLabels { host: host.to_owned() }).set(silent.into());
     }
 }

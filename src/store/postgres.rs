@@ -8,6 +8,7 @@ mod provision;
 mod read_lane;
 mod session;
 mod topology;
+mod watch;
 mod write_lane;
 
 use std::sync::Arc;

@@ -12,6 +12,7 @@ pub mod certificates;
 pub mod database;
 pub mod delay;
 pub mod http;
+pub mod link;
 pub mod load;
 pub mod postgres;
 pub mod process;

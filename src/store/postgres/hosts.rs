@@ -1,13 +1,14 @@
 //! The database's hosts, and how the one that can serve is found among them.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bb8::ManageConnection;
 use bb8_postgres::PostgresConnectionManager;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host as Address, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -15,6 +16,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::error::{ConnectError, HostProblem};
 use super::session::{Role, Session};
 use super::topology::Topology;
+use super::watch::Contact;
 use crate::config::TlsPolicy;
 use crate::metrics::Operation;
 
@@ -28,22 +30,22 @@ const GRACE: Duration = Duration::from_millis(250);
 /// The same while one is known, and at first contact: a connection to another region takes some ten round trips.
 const LONG_GRACE: Duration = Duration::from_secs(1);
 
-/// How often all hosts are asked who is the primary.
-const WATCH_INTERVAL: Duration = Duration::from_secs(10);
-
 /// What the server enforces by itself, in case that the service is gone: see `write_lane` on how the bounds fit.
 const SESSION_OPTIONS: &str =
     "-c statement_timeout=1000 -c lock_timeout=500 -c idle_in_transaction_session_timeout=5000";
 
 /// Every host of the database.
 pub(super) struct Hosts {
-    hosts: Vec<Host>,
-    topology: Arc<Topology>,
+    pub(super) hosts: Vec<Host>,
+    pub(super) topology: Arc<Topology>,
+    /// Whether half of the hosts were silent at the last write: said once, not at each.
+    pub(super) cut_off: AtomicBool,
 }
 
-struct Host {
-    name: Arc<str>,
+pub(super) struct Host {
+    pub(super) name: Arc<str>,
     manager: PostgresConnectionManager<MakeRustlsConnect>,
+    pub(super) contact: Contact,
 }
 
 impl Hosts {
@@ -55,16 +57,18 @@ impl Hosts {
         let hosts = addresses.map(|(index, address)| {
             let port = *config.get_ports().get(index).or(config.get_ports().first()).unwrap_or(&5432);
             let mut own = own_config(config, tls, address, port);
-            if let Some(ip) = config.get_hostaddrs().get(index) {
+            let ip = config.get_hostaddrs().get(index);
+            if let Some(ip) = ip {
                 own.hostaddr(*ip);
             }
             let name = match address {
                 Address::Tcp(name) => format!("{name}:{port}"),
                 Address::Unix(path) => format!("{}:{port}", path.display()),
             };
-            Host { name: name.into(), manager: PostgresConnectionManager::new(own, connector.clone()) }
+            let manager = PostgresConnectionManager::new(own, connector.clone());
+            Host { name: name.into(), manager, contact: Contact::new(address, ip, port) }
         });
-        Self { hosts: hosts.collect(), topology }
+        Self { hosts: hosts.collect(), topology, cut_off: AtomicBool::new(false) }
     }
 
     pub(super) fn topology(&self) -> Arc<Topology> {
@@ -110,33 +114,18 @@ impl Hosts {
         best.ok_or(ConnectError::Hosts(problems))
     }
 
-    /// Asks all hosts from time to time, so that a promotion is noticed even while the old primary goes on answering,
-    /// as it does when nobody could reach it to fence it. Lanes leave it at their next probe.
-    pub(super) async fn watch(&self) {
-        while self.hosts.len() > 1 {
-            sleep(WATCH_INTERVAL).await;
-            let mut attempts: FuturesUnordered<_> = self.hosts.iter().map(Host::open).collect();
-            while let Some((host, opened)) = attempts.next().await {
-                if let Ok(session) = opened
-                    && session.standing.role == Role::Primary
-                {
-                    self.topology.saw(&host, session.standing.epoch);
-                }
-            }
-        }
-    }
 }
 
-/// Keeps the better of two sessions. Replicas are on timeline 0 here, so any primary is better.
+/// Keeps the better of two sessions. The epoch of a replica is zero here, so any primary is better.
 fn prefer(best: &mut Option<Session>, session: Session) {
-    let timeline = |session: &Session| session.standing.epoch.timeline;
-    if best.as_ref().is_none_or(|best| timeline(best) < timeline(&session)) {
+    let promotion = |session: &Session| session.standing.epoch.promotion;
+    if best.as_ref().is_none_or(|best| promotion(best) < promotion(&session)) {
         *best = Some(session);
     }
 }
 
 impl Host {
-    async fn open(&self) -> (Arc<str>, Result<Session, HostProblem>) {
+    pub(super) async fn open(&self) -> (Arc<str>, Result<Session, HostProblem>) {
         let opened = async {
             let client = self.manager.connect().await?;
             Session::new(client, self.name.clone()).await

@@ -23,6 +23,7 @@ pub(super) type LanePool = Pool<Connector>;
 pub(super) struct Connection {
     pub(super) session: Session,
     pub(super) statement: Statement,
+    pub(super) hosts: Arc<Hosts>,
     retired: bool,
 }
 
@@ -69,7 +70,7 @@ impl ManageConnection for Connector {
         let session = self.hosts.find(self.operation).await?;
         let prepared = session.client.prepare(self.sql).await;
         let statement = prepared.map_err(|error| ConnectError::Step("cannot prepare the statement", error))?;
-        Ok(Connection { session, statement, retired: false })
+        Ok(Connection { session, statement, hosts: self.hosts.clone(), retired: false })
     }
 
     async fn is_valid(&self, connection: &mut Connection) -> Result<(), ConnectError> {

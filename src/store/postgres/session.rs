@@ -7,9 +7,12 @@ use jiff::Timestamp;
 use tokio_postgres::{Client, Error, Statement};
 
 /// The role, the epoch and the clock of a server. `transaction_read_only` is also on where an administrator made a
-/// primary read-only. The timeline stands in the first eight digits of the WAL file that is being written.
+/// primary read-only. The timeline stands in the first eight digits of the WAL file that is being written. The region's
+/// epoch is a setting that the promotion of a region makes.
 const PROBE: &str = "
     SELECT current_setting('transaction_read_only')::bool, system_identifier,
+           CASE WHEN pg_is_in_recovery() THEN 0
+                ELSE coalesce(nullif(current_setting('dob_api.region_epoch', true), '')::bigint, 0) END,
            CASE WHEN pg_is_in_recovery() THEN 0
                 ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END,
            clock_timestamp()
@@ -40,11 +43,18 @@ pub(super) enum Role {
     Replica,
 }
 
-/// Which cluster a server belongs to and on which timeline it writes; every promotion begins a higher one. A server in
-/// recovery is on timeline 0.
+/// Which cluster a server belongs to and which promotion it writes after; all zero for a server in recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Epoch {
     pub(super) system: i64,
+    pub(super) promotion: Promotion,
+}
+
+/// Every promotion begins a higher timeline. But two regions that do not see each other may both begin the same one: of
+/// these, that which an operator promoted later is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Promotion {
+    pub(super) region: i64,
     pub(super) timeline: i32,
 }
 
@@ -74,8 +84,11 @@ async fn ask(client: &Client, probe: &Statement) -> Result<Standing, Error> {
     let read_only: bool = row.try_get(0)?;
     Ok(Standing {
         role: if read_only { Role::Replica } else { Role::Primary },
-        epoch: Epoch { system: row.try_get(1)?, timeline: row.try_get(2)? },
-        clock: ServerClock { server: row.try_get(3)?, read_at: Instant::now() },
+        epoch: Epoch {
+            system: row.try_get(1)?,
+            promotion: Promotion { region: row.try_get(2)?, timeline: row.try_get(3)? },
+        },
+        clock: ServerClock { server: row.try_get(4)?, read_at: Instant::now() },
     })
 }
 

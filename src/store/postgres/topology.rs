@@ -25,7 +25,7 @@ struct Known {
 
 impl Known {
     fn admits(&self, epoch: Epoch) -> bool {
-        !self.newest.is_some_and(|newest| newest.system == epoch.system && newest.timeline > epoch.timeline)
+        !self.newest.is_some_and(|newest| newest.system == epoch.system && newest.promotion > epoch.promotion)
     }
 }
 
@@ -45,7 +45,7 @@ impl Topology {
         let mut known = self.known();
         if known.admits(epoch) && known.newest != Some(epoch) {
             if known.primary.is_some() {
-                tracing::warn!(%host, timeline = epoch.timeline, "another host was promoted: leaving the old primary");
+                tracing::warn!(%host, timeline = epoch.promotion.timeline, "another host was promoted: leaving the old primary");
             }
             known.newest = Some(epoch);
         }
@@ -90,6 +90,11 @@ impl Topology {
         }
     }
 
+    /// A host answers, or it does not.
+    pub(super) fn heard(&self, host: &str, silent: bool) {
+        self.metrics.set_silent(host, silent);
+    }
+
     /// No connection could be made. Logged when the reason is new.
     pub(super) fn failed(&self, operation: Operation, error: &ConnectError) {
         self.metrics.error(operation, "connect");
@@ -116,16 +121,19 @@ impl Topology {
 
 #[cfg(test)]
 mod tests {
+    use super::super::session::Promotion;
     use super::*;
 
     #[test]
-    fn a_primary_on_an_older_timeline_of_the_same_cluster_is_not_admitted() {
+    fn a_primary_of_an_older_promotion_of_the_same_cluster_is_not_admitted() {
         let topology = Topology::new(StoreMetrics::register(&mut crate::metrics::registry()));
-        let epoch = |system, timeline| Epoch { system, timeline };
-        assert!(topology.admits(epoch(7, 1)));
-        topology.known().newest = Some(epoch(7, 5));
+        let epoch = |system, region, timeline| Epoch { system, promotion: Promotion { region, timeline } };
+        assert!(topology.admits(epoch(7, 0, 1)));
+        topology.known().newest = Some(epoch(7, 2, 5));
+        let same_region = [(epoch(7, 2, 5), true), (epoch(7, 2, 6), true), (epoch(7, 2, 4), false)];
+        let other_region = [(epoch(7, 3, 5), true), (epoch(7, 1, 6), false)];
         // A cluster that was made anew counts from one again.
-        for (epoch, admitted) in [(epoch(7, 5), true), (epoch(7, 6), true), (epoch(7, 4), false), (epoch(8, 1), true)] {
+        for (epoch, admitted) in same_region.into_iter().chain(other_region).chain([(epoch(8, 0, 1), true)]) {
             assert_eq!(topology.admits(epoch), admitted, "{epoch:?}");
         }
     }

@@ -142,6 +142,10 @@ async fn save(
     let last_of_each = batch.chunk_by(|one, other| user(one) == user(other)).filter_map(<[Write]>::last);
     let (names, dates): (Vec<&str>, Vec<Date>) =
         last_of_each.map(|write| (user(write).as_str(), write.question.1.date())).unzip();
+    connection.hosts.hear_the_silent().await;
+    if !topology.admits(connection.session.standing.epoch) {
+        return Err(lost(connection, metrics, "superseded", "another host was promoted"));
+    }
     let begin_by = connection.session.standing.clock.in_(BEGIN_WITHIN);
     let parameters: [&(dyn ToSql + Sync); 3] = [&names, &dates, &begin_by];
     let saving = connection.session.client.execute(&connection.statement, &parameters);

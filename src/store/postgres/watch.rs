@@ -1,0 +1,158 @@
+//! Which hosts answer, what they say they are, and what a write waits for while half of them are silent.
+//!
+//! A region that is cut off may be replaced, and cannot tell. When the cut heals, its old primary still takes writes until
+//! somebody stops it, so nobody may send it one. The hosts of a region fall silent together, and there are two regions: so
+//! while half of the hosts are silent, each write first looks whether the silence has ended.
+
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_postgres::config::Host as Address;
+
+use super::hosts::{Host, Hosts};
+use super::session::{Role, Session, Standing};
+
+/// How often each host is asked what it is: how long a promotion may stay unnoticed while the old primary answers.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a host may take to answer on a connection that stands.
+const PROBE_DEADLINE: Duration = Duration::from_millis(500);
+
+/// How long after its last answer a host is silent. One that froze goes on accepting connections and is asked in vain for
+/// as long as `INTERVAL`, `PROBE_DEADLINE` and a connection's deadline together: it must not look as if it were cut off.
+const SILENT_AFTER: Duration = Duration::from_secs(4);
+
+/// How long a write waits for silent hosts, unless two round trips take longer. Both are shorter than the second after
+/// which the kernel repeats its first packet: an answer to that would say nothing of the time since.
+const LOOK: Duration = Duration::from_millis(100);
+const LONGEST_LOOK: Duration = Duration::from_millis(900);
+
+/// The way to one host.
+pub(super) struct Contact {
+    /// Where it listens; a unix socket cannot be cut off.
+    address: Option<(String, u16)>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// When it had last been asked what it is, and had answered at all.
+    heard: Option<Instant>,
+    round_trip: Duration,
+}
+
+impl Hosts {
+    /// Asks every host again and again what it is, so that a promotion is noticed while the old primary goes on answering,
+    /// as it does when nobody could reach it to fence it. Lanes leave it at their next statement or probe.
+    pub(super) async fn watch(&self) {
+        if self.hosts.len() > 1 {
+            join_all(self.hosts.iter().map(|host| self.watch_one(host))).await;
+        }
+    }
+
+    async fn watch_one(&self, host: &Host) {
+        let mut rounds = interval(INTERVAL);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut session = None;
+        loop {
+            rounds.tick().await;
+            if let Some(known) = session.take() {
+                session = self.ask(host, known).await;
+            }
+            if session.is_none() {
+                session = self.look(host, LONGEST_LOOK).await;
+            }
+            self.topology.heard(&host.name, host.contact.is_silent());
+        }
+    }
+
+    /// Before a write is sent: if half of the hosts are silent, looks whether one of them answers now, and asks it what it
+    /// is. So what was taken for writing after a cut had healed finds the primary that was promoted during the cut.
+    pub(super) async fn hear_the_silent(&self) {
+        let silent = || self.hosts.iter().filter(|host| host.contact.is_silent());
+        let half_silent = || self.hosts.len() > 1 && silent().count() * 2 >= self.hosts.len();
+        if half_silent() {
+            join_all(silent().map(|host| self.look(host, host.contact.look()))).await;
+        }
+        let cut_off = half_silent();
+        if self.cut_off.swap(cut_off, Ordering::Relaxed) != cut_off {
+            if cut_off {
+                tracing::warn!("half of the database's hosts are silent: each write first looks whether they answer");
+            } else {
+                tracing::info!("more than half of the database's hosts answer again");
+            }
+        }
+    }
+
+    /// Asks a host what it is if it accepts or refuses a connection in time, and returns the connection.
+    async fn look(&self, host: &Host, within: Duration) -> Option<Session> {
+        let round_trip = host.contact.knock(within).await?;
+        let (_, opened) = host.open().await;
+        if let Ok(session) = &opened {
+            self.note(session, session.standing);
+        }
+        host.contact.heard(round_trip);
+        opened.ok()
+    }
+
+    /// Asks a host on a connection that stands, and returns the connection if it still does.
+    async fn ask(&self, host: &Host, session: Session) -> Option<Session> {
+        let begun = Instant::now();
+        let standing = timeout(PROBE_DEADLINE, session.probe()).await.ok()?.ok()?;
+        self.note(&session, standing);
+        host.contact.heard(begun.elapsed());
+        Some(session)
+    }
+
+    fn note(&self, session: &Session, standing: Standing) {
+        if standing.role == Role::Primary {
+            self.topology.saw(&session.host, standing.epoch);
+        }
+    }
+}
+
+impl Contact {
+    /// The way to `address`, which need not be looked up where `ip` is given.
+    pub(super) fn new(address: &Address, ip: Option<&IpAddr>, port: u16) -> Self {
+        let address = match address {
+            Address::Tcp(name) => Some((ip.map_or_else(|| name.clone(), IpAddr::to_string), port)),
+            Address::Unix(_) => None,
+        };
+        Self { address, state: Mutex::default() }
+    }
+
+    /// The time until the host accepted or refused a connection: either shows that the way to it is whole.
+    async fn knock(&self, within: Duration) -> Option<Duration> {
+        let begun = Instant::now();
+        if let Some((name, port)) = &self.address {
+            match timeout(within, TcpStream::connect((name.as_str(), *port))).await.ok()? {
+                Err(error) if error.kind() != ErrorKind::ConnectionRefused => return None,
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Some(begun.elapsed())
+    }
+
+    fn heard(&self, round_trip: Duration) {
+        *self.state() = State { heard: Some(Instant::now()), round_trip };
+    }
+
+    fn is_silent(&self) -> bool {
+        self.state().heard.is_none_or(|heard| heard.elapsed() > SILENT_AFTER)
+    }
+
+    /// How long a write looks for it.
+    fn look(&self) -> Duration {
+        (self.state().round_trip * 2).clamp(LOOK, LONGEST_LOOK)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -23,6 +23,8 @@ class Client:
 
     def __init__(self, address):
         self.address = address
+        # No other client's names begin like this one's.
+        self.prefix = letters(random.randrange(26**4))
         self.end = threading.Event()
         self.acknowledged = []
         self.output = threading.Lock()
@@ -32,7 +34,7 @@ class Client:
         for number in itertools.count():
             if self.end.is_set():
                 return
-            name = letters(thread) + letters(number)
+            name = self.prefix + letters(thread) + letters(number)
             day = str(datetime.date(1900, 1, 1) + datetime.timedelta(number % 40000))
             if self.ask(connection, "PUT", name, day) == 204:
                 self.acknowledged.append((name, day))

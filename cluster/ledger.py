@@ -13,14 +13,15 @@ CLIENT = pathlib.Path(__file__).with_name("client.py")
 
 
 class Ledger:
-    """A client's requests, from entry to exit. It is a process of its own at the operator's place."""
+    """A client's requests, from entry to exit. It is a process of its own at the operator's place, or at another host's."""
 
-    def __init__(self, cluster, balancer):
+    def __init__(self, cluster, balancer, place=None):
         self.cluster, self.address = cluster, cluster.machines[balancer].address
+        self.namespace = cluster.machines[place].namespace if place else cluster.cloud.operator
 
     def __enter__(self):
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = self.cluster.run.spawn(sys.executable, CLIENT, self.address, namespace=self.cluster.cloud.operator, **pipes)
+        self.process = self.cluster.run.spawn(sys.executable, CLIENT, self.address, namespace=self.namespace, **pipes)
         self.requests = []
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -44,8 +45,10 @@ class Ledger:
     def acknowledgements(self):
         return [(begin, end) for kind, begin, end, status, *_ in list(self.requests) if kind == "PUT" and status == 204]
 
-    def acknowledged(self):
-        return {name: day for kind, _, _, status, name, day in self.requests if kind == "PUT" and status == 204}
+    def acknowledged(self, since=0, until=float("inf")):
+        """The writes that were sent in a span of time and acknowledged."""
+        sent = [request for request in list(self.requests) if since <= request[1] < until]
+        return {name: day for kind, _, _, status, name, day in sent if kind == "PUT" and status == 204}
 
     def failed(self, kind):
         return [request for request in self.requests if request[0] == kind and request[3] not in (200, 204)]

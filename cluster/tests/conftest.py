@@ -24,8 +24,8 @@ def cluster():
 
 @pytest.fixture
 def client(cluster):
-    """Makes a client before a region's balancer."""
-    return lambda region: Ledger(cluster, f"{region}-lb")
+    """Makes a client before a region's balancer, at the operator's place or at a host's."""
+    return lambda region, place=None: Ledger(cluster, f"{region}-lb", place)
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use bb8::ManageConnection;
-use bb8_postgres::PostgresConnectionManager;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -36,7 +34,7 @@ const SESSION_OPTIONS: &str =
 
 /// Every host of the database.
 pub(super) struct Hosts {
-    pub(super) hosts: Vec<Host>,
+    pub(super) all: Vec<Host>,
     pub(super) topology: Arc<Topology>,
     /// Whether half of the hosts were silent at the last write: said once, not at each.
     pub(super) cut_off: AtomicBool,
@@ -44,7 +42,8 @@ pub(super) struct Hosts {
 
 pub(super) struct Host {
     pub(super) name: Arc<str>,
-    manager: PostgresConnectionManager<MakeRustlsConnect>,
+    config: Config,
+    tls: MakeRustlsConnect,
     pub(super) contact: Contact,
 }
 
@@ -65,10 +64,10 @@ impl Hosts {
                 Address::Tcp(name) => format!("{name}:{port}"),
                 Address::Unix(path) => format!("{}:{port}", path.display()),
             };
-            let manager = PostgresConnectionManager::new(own, connector.clone());
-            Host { name: name.into(), manager, contact: Contact::new(address, ip, port) }
+            let contact = Contact::new(address, ip, port);
+            Host { name: name.into(), config: own, tls: connector.clone(), contact }
         });
-        Self { hosts: hosts.collect(), topology, cut_off: AtomicBool::new(false) }
+        Self { all: hosts.collect(), topology, cut_off: AtomicBool::new(false) }
     }
 
     pub(super) fn topology(&self) -> Arc<Topology> {
@@ -79,7 +78,7 @@ impl Hosts {
     /// At first contact every host is heard before one is taken: of two that claim to be the primary, the one that
     /// was promoted last is right.
     pub(super) async fn find(&self, operation: Operation) -> Result<Session, ConnectError> {
-        let mut attempts: FuturesUnordered<_> = self.hosts.iter().map(Host::open).collect();
+        let mut attempts: FuturesUnordered<_> = self.all.iter().map(Host::open).collect();
         let mut problems = Vec::new();
         let mut best: Option<Session> = None;
         let knows_an_epoch = self.topology.knows_an_epoch();
@@ -113,7 +112,6 @@ impl Hosts {
         problems.sort_by(|(one, _), (other, _)| one.cmp(other));
         best.ok_or(ConnectError::Hosts(problems))
     }
-
 }
 
 /// Keeps the better of two sessions. The epoch of a replica is zero here, so any primary is better.
@@ -127,8 +125,8 @@ fn prefer(best: &mut Option<Session>, session: Session) {
 impl Host {
     pub(super) async fn open(&self) -> (Arc<str>, Result<Session, HostProblem>) {
         let opened = async {
-            let client = self.manager.connect().await?;
-            Session::new(client, self.name.clone()).await
+            let (client, connection) = self.config.connect(self.tls.clone()).await?;
+            Session::new(client, connection, self.name.clone()).await
         };
         let opened = match timeout(CONNECT_DEADLINE, opened).await {
             Ok(opened) => opened.map_err(HostProblem::Refused),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio_postgres::{Client, Error, Statement};
+use tokio::task::JoinSet;
+use tokio_postgres::{Client, Connection, Error, Statement};
 
 /// The role, the epoch and the clock of a server. `transaction_read_only` is also on where an administrator made a
 /// primary read-only. The timeline stands in the first eight digits of the WAL file that is being written. The region's
@@ -24,6 +25,8 @@ pub(super) struct Session {
     pub(super) host: Arc<str>,
     pub(super) standing: Standing,
     probe: Statement,
+    /// Ends with the session. Left alone it would wait for answers that are outstanding, and a server that hangs gives none.
+    _connection: JoinSet<()>,
 }
 
 /// What a server said of itself, and when.
@@ -67,10 +70,16 @@ pub(super) struct ServerClock {
 
 impl Session {
     /// Asks the server behind a new connection for its standing.
-    pub(super) async fn new(client: Client, host: Arc<str>) -> Result<Self, Error> {
+    pub(super) async fn new<S, T>(client: Client, connection: Connection<S, T>, host: Arc<str>) -> Result<Self, Error>
+    where
+        Connection<S, T>: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        let mut task = JoinSet::new();
+        // What ends it fails the next statement, too, which tells.
+        task.spawn(async move { drop(connection.await) });
         let probe = client.prepare(PROBE).await?;
         let standing = ask(&client, &probe).await?;
-        Ok(Self { client, host, standing, probe })
+        Ok(Self { client, host, standing, probe, _connection: task })
     }
 
     /// Asks the server for its standing now.

@@ -51,8 +51,8 @@ impl Hosts {
     /// Asks every host again and again what it is, so that a promotion is noticed while the old primary goes on answering,
     /// as it does when nobody could reach it to fence it. Lanes leave it at their next statement or probe.
     pub(super) async fn watch(&self) {
-        if self.hosts.len() > 1 {
-            join_all(self.hosts.iter().map(|host| self.watch_one(host))).await;
+        if self.all.len() > 1 {
+            join_all(self.all.iter().map(|host| self.watch_one(host))).await;
         }
     }
 
@@ -75,12 +75,13 @@ impl Hosts {
     /// Before a write is sent: if half of the hosts are silent, looks whether one of them answers now, and asks it what it
     /// is. So what was taken for writing after a cut had healed finds the primary that was promoted during the cut.
     pub(super) async fn hear_the_silent(&self) {
-        let silent = || self.hosts.iter().filter(|host| host.contact.is_silent());
-        let half_silent = || self.hosts.len() > 1 && silent().count() * 2 >= self.hosts.len();
-        if half_silent() {
+        let silent = || self.all.iter().filter(|host| host.contact.is_silent());
+        let half_silent = || self.all.len() > 1 && silent().count() * 2 >= self.all.len();
+        let mut cut_off = half_silent();
+        if cut_off {
             join_all(silent().map(|host| self.look(host, host.contact.look()))).await;
+            cut_off = half_silent();
         }
-        let cut_off = half_silent();
         if self.cut_off.swap(cut_off, Ordering::Relaxed) != cut_off {
             if cut_off {
                 tracing::warn!("half of the database's hosts are silent: each write first looks whether they answer");

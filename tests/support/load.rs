@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use jiff::civil::Date;
 
 use super::calendar::{self, greeting};
-use super::http::Connection;
+use super::http::{Connection, Response};
 use super::service::Service;
 use super::until;
 
@@ -27,11 +27,13 @@ struct Entry {
 }
 
 impl Ledger {
-    fn sent(&self, name: &str, date: Date) {
+    /// A write is on its way.
+    pub fn sent(&self, name: &str, date: Date) {
         self.names.lock().unwrap().entry(name.to_owned()).or_default().unknown.push(date);
     }
 
-    fn acknowledge(&self, name: &str, date: Date) {
+    /// A write was acknowledged.
+    pub fn acknowledge(&self, name: &str, date: Date) {
         let entry = Entry { acknowledged: Some(date), unknown: Vec::new() };
         self.names.lock().unwrap().insert(name.to_owned(), entry);
         self.acknowledged.fetch_add(1, Ordering::Relaxed);
@@ -51,17 +53,24 @@ impl Ledger {
     /// Asks `service` for each name, and fails if an acknowledged write is lost.
     pub fn verify(&self, service: &Service) {
         let mut connection = service.connect();
-        for (name, entry) in &*self.names.lock().unwrap() {
-            let response = connection.get(&format!("/hello/{name}"));
-            if response.status == 404 {
-                assert_eq!(entry.acknowledged, None, "{name} is lost");
-                continue;
-            }
-            let allowed = entry.acknowledged.iter().chain(&entry.unknown);
-            let allowed: Vec<_> = allowed.map(|&date| greeting(name, date)).collect();
-            let message = response.message();
-            assert!(allowed.contains(&message), "{message} instead of one of {allowed:?}");
+        let names: Vec<_> = self.names.lock().unwrap().keys().cloned().collect();
+        for name in names {
+            self.check(&name, &connection.get(&format!("/hello/{name}")));
         }
+    }
+
+    /// Fails if `response` is not what may be said of `name`.
+    pub fn check(&self, name: &str, response: &Response) {
+        let names = self.names.lock().unwrap();
+        let entry = &names[name];
+        if response.status == 404 {
+            assert_eq!(entry.acknowledged, None, "{name} is lost");
+            return;
+        }
+        let allowed = entry.acknowledged.iter().chain(&entry.unknown);
+        let allowed: Vec<_> = allowed.map(|&date| greeting(name, date)).collect();
+        let message = response.message();
+        assert!(allowed.contains(&message), "{message} instead of one of {allowed:?}");
     }
 }
 

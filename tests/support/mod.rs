@@ -16,6 +16,7 @@ pub mod link;
 pub mod load;
 pub mod postgres;
 pub mod process;
+pub mod saboteur;
 pub mod service;
 
 use std::thread;

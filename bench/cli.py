@@ -54,7 +54,7 @@ def measure(chosen: argparse.Namespace) -> dict:
             PARTS[name](bench)
     about = description() | {
         "date": time.strftime("%Y-%m-%d"), "minutes": round((time.monotonic() - began) / 60),
-        "rounds": bench.rounds, "seconds": bench.seconds, "command": "./dev bench " + " ".join(sys.argv[5:]),
+        "rounds": bench.rounds, "seconds": bench.seconds, "command": " ".join(["./dev bench", *sys.argv[5:]]),
         "versions": [first_line(str(chosen.service), "--version"), first_line("pgbench", "--version"),
                      first_line("wrk", "-v"), first_line("rustc", "--version"), first_line("go", "version")],
     }

@@ -57,8 +57,11 @@ def pgbench(database: Database, *, users: int, reads: bool, seconds: int, client
     said = _run([str(database.programs / "pgbench"), "-n", "-M", "prepared", "-h", "127.0.0.1", "-p",
                  str(database.port), "-U", "postgres", "-c", str(clients), "-j", str(threads), "-T", str(seconds),
                  "-f", str(script), "bench"])
-    rate, number, latency = (float(re.search(pattern, said, re.MULTILINE)[1]) for pattern in (
-        r"^tps = ([\d.]+)", r"actually processed: (\d+)", r"^latency average = ([\d.]+)"))
+    found = re.search(r"actually processed: (\d+).*^latency average = ([\d.]+).*^tps = ([\d.]+)", said,
+                      re.MULTILINE | re.DOTALL)
+    if not found:
+        raise Failure(f"pgbench said something unexpected, perhaps the machine is too busy: {said[-500:]}")
+    number, latency, rate = map(float, found.groups())
     return Result(rate, latency * 1000, 0, 0, (database.cpu_seconds() - before) / number * 1e6)
 
 

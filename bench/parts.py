@@ -69,7 +69,7 @@ class Bench:
             self.each_round(part, steps)
 
     def best_of_pgbench(self, reads: bool) -> load.Result:
-        seconds = max(1, self.seconds // 2)
+        seconds = max(2, self.seconds // 2)
         runs = (load.pgbench(self.database, users=self.users, reads=reads, seconds=seconds, clients=clients,
                              threads=threads) for clients, threads in PGBENCH)
         return max(runs, key=lambda run: run.rate)

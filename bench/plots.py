@@ -41,8 +41,9 @@ def stacks(title: str, values: dict[str, tuple[float, float]], titles: dict[str,
     def draw(name: str, y: int) -> Iterable[str]:
         own, database = values[name]
         yield _bar(LABEL, y, own * scale, "ours" if _is_ours(name) else "other")
-        yield _bar(LABEL + own * scale, y, database * scale, "database")
-        yield _value(LABEL + (own + database) * scale, y, f"{_number(own)} + {_number(database)}")
+        if database:
+            yield _bar(LABEL + own * scale, y, database * scale, "database")
+        yield _value(LABEL + (own + database) * scale, y, _number(own) + (f" + {_number(database)}" if database else ""))
     key = (f'<rect class="database" x="{WIDTH - 108}" y="15" width="11" height="11" rx="2"/>'
            f'<text class="key" x="{WIDTH - 92}" y="25">PostgreSQL</text>')
     return _plot(title, [name for name in titles if name in values], titles, draw, key)

@@ -29,8 +29,10 @@ const GRACE: Duration = Duration::from_millis(250);
 const LONG_GRACE: Duration = Duration::from_secs(1);
 
 /// What the server enforces by itself, in case that the service is gone: see `write_lane` on how the bounds fit.
-const SESSION_OPTIONS: &str =
-    "-c statement_timeout=1000 -c lock_timeout=500 -c idle_in_transaction_session_timeout=5000";
+/// Statements are planned once: a server that first saw small batches would plan each of the large ones anew. A plan
+/// that is kept must suit a table of any size, so it uses the primary key's index.
+const SESSION_OPTIONS: &str = "-c statement_timeout=1000 -c lock_timeout=500 \
+    -c idle_in_transaction_session_timeout=5000 -c plan_cache_mode=force_generic_plan -c enable_seqscan=off";
 
 /// Every host of the database.
 pub(super) struct Hosts {

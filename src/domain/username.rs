@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// # Ok::<(), dob_api::domain::UsernameError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Username(Box<str>);
+pub struct Username(Arc<str>);
 
 /// A user's identity: the name folded to lower case. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +36,11 @@ impl Username {
     /// The identity under which this user is stored.
     #[must_use]
     pub fn key(&self) -> UserKey {
-        UserKey(self.0.to_ascii_lowercase().into())
+        if self.0.bytes().any(|letter| letter.is_ascii_uppercase()) {
+            UserKey(self.0.to_ascii_lowercase().into())
+        } else {
+            UserKey(self.0.clone())
+        }
     }
 }
 

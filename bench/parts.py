@@ -14,7 +14,7 @@ import load
 from contenders import Contender, Programs, contender, delayed, service_settings
 from database import Database
 from machine import Noise
-from processes import Failure, free_port, resident, running
+from processes import Failure, free_port, own, resident, running
 
 # pgbench is its own bottleneck with one thread, and takes the server's processor with two.
 PGBENCH = [(clients, threads) for threads in (1, 2) for clients in (8, 16, 64)]
@@ -127,6 +127,7 @@ def memory(bench: Bench) -> None:
     progress("memory: with no, 256 and 10,000 connections")
     with contender("dob-api", bench.programs, bench.database, bench.users) as one:
         bench.keep("memory", "idle", resident(one.pid))
+        bench.keep("memory", "idle, its own", own(one.pid))
         with connections(one.address, 256):
             bench.keep("memory", "256 connections", resident(one.pid))
         with connections(one.address, 10_000):

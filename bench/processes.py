@@ -71,3 +71,9 @@ def cpu_seconds(root: int) -> float:
 def resident(pid: int) -> float:
     """The memory that a process holds, in MB."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE / 1e6
+
+
+def own(pid: int) -> float:
+    """The part of it that is not the program's file in the kernel's cache, in MB."""
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(fields["RssAnon"].split()[0]) * 1024 / 1e6

@@ -82,4 +82,3 @@ pub async fn serve(users: impl Users) -> Result<Infallible, Box<dyn std::error::
     server.serve(server::bind(address)?).await?;
     Err("the server ended".into())
 }
-

@@ -66,9 +66,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let runs: Vec<_> = (0..connections)
             .zip(names.chunks(share))
             .map(|(number, names)| (begin + between * number, names))
-            .map(|(first, names)| scope.spawn({ let plan = &plan; move || run(plan, first, names) }))
+            .map(|(first, names)| {
+                scope.spawn({
+                    let plan = &plan;
+                    move || run(plan, first, names)
+                })
+            })
             .collect();
-        runs.into_iter().try_for_each(|run| run.join().map_err(|_| io::Error::other("a thread failed"))?.map(|part| took.extend(part)))
+        runs.into_iter().try_for_each(|run| {
+            run.join().map_err(|_| io::Error::other("a thread failed"))?.map(|part| took.extend(part))
+        })
     })?;
     took.sort_unstable();
     let percentile = |percent: usize| took.get(took.len() * percent / 100).copied().unwrap_or(0);

@@ -59,8 +59,11 @@ def pgbench(database: Database, *, users: int, reads: bool, seconds: int, client
                  "-f", str(script), "bench"])
     found = re.search(r"actually processed: (\d+).*^latency average = ([\d.]+).*^tps = ([\d.]+)", said,
                       re.MULTILINE | re.DOTALL)
+    if not found and "actually processed: 0" in said:
+        # On a busy machine the time can be over before all clients have connected.
+        return Result(0, 0, 0, 0, 0)
     if not found:
-        raise Failure(f"pgbench said something unexpected, perhaps the machine is too busy: {said[-500:]}")
+        raise Failure(f"pgbench said something unexpected: {said[-500:]}")
     number, latency, rate = map(float, found.groups())
     return Result(rate, latency * 1000, 0, 0, (database.cpu_seconds() - before) / number * 1e6)
 

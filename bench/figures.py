@@ -18,10 +18,10 @@ class Figure:
     values: Callable[[dict], list[float]]
     unit: str = "×"
 
-    def judge(self, values: list[float], noisy: bool) -> str:
-        """Reached, missed, or too noisy to tell: the rounds do not agree, and the machine was not quiet."""
+    def judge(self, values: list[float], noise: dict) -> str:
+        """Reached, missed, or too noisy to tell: the machine was not quiet and the rounds do not agree, or far from it."""
         low, middle, high = spread(values)
-        if noisy and self.is_timed() and low < self.target < high:
+        if self.is_timed() and (noise["useless"] or noise["noisy"] and low < self.target < high):
             return "too noisy to tell"
         return "reached" if self.reached(middle) else f"missed by {self.shortfall(middle):.0%}"
 

@@ -14,6 +14,10 @@ from processes import TICK, cpu_seconds
 FOREIGN_LIMIT = 0.05
 DRIFT_LIMIT = 1.15
 
+# Beyond these, rounds that agree say nothing either: neighbours slow programs of many processes less than ours of one.
+FOREIGN_USELESS = 0.25
+DRIFT_USELESS = 1.5
+
 
 class Noise:
     """Watches what others take from the machine while it measures."""
@@ -53,7 +57,8 @@ class Noise:
         foreign = ordered[len(ordered) // 2] if ordered else 0.0
         drift = max(self.calibrations) / min(self.calibrations) if self.calibrations else 1.0
         return {"foreign": foreign, "worst": max(ordered, default=0.0), "drift": drift,
-                "noisy": foreign > FOREIGN_LIMIT or drift > DRIFT_LIMIT}
+                "noisy": foreign > FOREIGN_LIMIT or drift > DRIFT_LIMIT,
+                "useless": foreign > FOREIGN_USELESS or drift > DRIFT_USELESS}
 
 
 def description() -> dict[str, str]:

@@ -27,11 +27,10 @@ def target(figure: Figure) -> str:
 
 def table(run: dict) -> str:
     """Every figure with its target and its verdict."""
-    noisy = run["noise"]["noisy"]
     lines = ["| figure | median (min – max) | target | |", "|---|---|---|---|"]
     for figure, values in measured(run["results"]):
         lines.append(f"| {figure.title} | {range_of(values, figure.unit)} | {target(figure)} | "
-                     f"{figure.judge(values, noisy)} |")
+                     f"{figure.judge(values, run['noise'])} |")
     return "\n".join(lines)
 
 

@@ -121,8 +121,9 @@ async fn ask<Q: Clone, A>(
 ) -> Result<A, StoreError> {
     let answered = async {
         let mut pause = PAUSES.0;
+        let mut answer = queue.ask(question.clone())?;
         loop {
-            match queue.ask(question.clone())?.await {
+            match answer.await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(Refusal::Final(error))) => return Err(error),
                 Ok(Err(Refusal::Later)) => {
@@ -132,6 +133,7 @@ async fn ask<Q: Clone, A>(
                 // The lane lost its connection: whichever lane has one next takes the question.
                 Err(_) => {}
             }
+            answer = queue.ask_again(question.clone()).await?;
         }
     };
     timeout(patience, answered).await.unwrap_or(Err(StoreError::OutOfPatience))

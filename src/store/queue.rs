@@ -68,6 +68,19 @@ impl<Q, A> Entrance<Q, A> {
         self.depth.inc();
         Ok(answer)
     }
+
+    /// Puts a question that a lane gave up into the queue again. It was admitted once, so a full queue does not refuse it: it
+    /// waits for the next free place, before all that come new.
+    ///
+    /// # Errors
+    ///
+    /// Nobody serves the queue any more.
+    pub(super) async fn ask_again(&self, question: Q) -> Result<oneshot::Receiver<A>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Job { question, reply }).await.map_err(|_| StoreError::Unavailable)?;
+        self.depth.inc();
+        Ok(answer)
+    }
 }
 
 impl<Q, A> Exit<Q, A> {
@@ -99,6 +112,8 @@ impl<Q, A> Clone for Exit<Q, A> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use super::*;
 
     fn small_queue() -> (Entrance<u8, u8>, Exit<u8, u8>) {
@@ -132,6 +147,20 @@ mod tests {
         let answer = entrance.ask(1)?;
         drop(exit.batch().await);
         assert!(answer.await.is_err());
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_question_that_was_given_up_waits_for_a_place_in_a_full_queue_and_gets_the_next_one()
+    -> Result<(), StoreError> {
+        let (entrance, exit) = small_queue();
+        let (_first, _second) = (entrance.ask(1)?, entrance.ask(2)?);
+        let mut again = std::pin::pin!(entrance.ask_again(3));
+        assert!(again.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        drop(exit.batch().await);
+        let (_third, _fourth) = (again.await?, entrance.ask(4)?);
+        let questions = exit.batch().await.unwrap_or_default();
+        assert_eq!(questions.iter().map(|job| job.question).collect::<Vec<_>>(), [3, 4]);
         Ok(())
     }
 }

@@ -8,9 +8,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::body::{Body, Incoming};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue, RETRY_AFTER,
+    TRANSFER_ENCODING,
+};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, StatusCode, Version};
 
 use self::problem::Problem;
 use crate::metrics::HttpMetrics;
@@ -26,6 +30,9 @@ const OPENAPI: &str = include_str!("http/openapi.json");
 
 /// Which server a greeting comes from, where it is not the primary.
 const X_SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
+
+/// Why a body could not be read.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Something that answers requests. Refusals are answers too: there is no error.
 pub trait Answer: Send + Sync + 'static {
@@ -46,36 +53,65 @@ pub struct Handler {
 
 impl Answer for Handler {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        self.handle(request).await
+    }
+}
+
+impl Handler {
+    /// Answers one request, whatever its body is read from.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: Body<Error: Into<BoxError>> + Unpin,
+    {
         let began = Instant::now();
         let (route, method) = (route::name(request.uri().path()), method_name(request.method()));
-        let mut response = match self.outcome(request).await {
+        let (head, mut body) = request.into_parts();
+        let mut response = match self.outcome(&head, &mut body).await {
             Ok(outcome) => success(outcome),
             Err(problem) => refusal(&problem),
         };
-        if self.router.lifecycle.is_draining() {
+        // hyper closes over what is left of a body, and a balancer that was not told loses the next request.
+        let is_left = !body.is_end_stream()
+            && (head.headers.contains_key(EXPECT) || !body::finish(body, self.body_timeout).await);
+        if is_left || self.router.lifecycle.is_draining() {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         self.metrics.answered(route, method, response.status().as_u16(), began.elapsed());
         response
     }
-}
 
-impl Handler {
-    async fn outcome(&self, request: Request<Incoming>) -> Result<Outcome, Problem> {
-        let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    async fn outcome<B>(&self, head: &Parts, body: &mut B) -> Result<Outcome, Problem>
+    where
+        B: Body<Error: Into<BoxError>> + Unpin,
+    {
+        check_framing(head, body.is_end_stream())?;
+        let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
         if target > MAX_TARGET {
             return Err(Problem::target_too_long(MAX_TARGET));
         }
-        Ok(match route::resolve(request.method(), request.uri().path())? {
+        Ok(match route::resolve(&head.method, head.uri.path())? {
             Action::Greet(username) => self.router.greet(&username).await?,
             Action::Save(username) => {
-                let date = body::date_of_birth(request.into_body(), self.body_timeout).await?;
+                let date = body::date_of_birth(body, self.body_timeout).await?;
                 self.router.save(&username, &date).await?
             }
             Action::Health => self.router.health()?,
             Action::OpenApi => Outcome::OpenApi,
         })
     }
+}
+
+/// Refuses what another reader could take for another request (RFC 9112, sections 3.2 and 6.1).
+fn check_framing(head: &Parts, is_empty: bool) -> Result<(), Problem> {
+    if head.version == Version::HTTP_11 && head.headers.get_all(HOST).iter().count() != 1 {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "the request must name its host once: send one Host header"));
+    }
+    let mut encodings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    let is_known = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if is_empty || encodings.next().is_none_or(is_known) && encodings.next().is_none() {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::BAD_REQUEST, "the body is encoded in an unknown way: send it plain, or once chunked"))
 }
 
 /// The method as metrics name it: a client must not be able to make up labels.

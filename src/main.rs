@@ -52,6 +52,8 @@ fn run(config: Config) -> Result<ExitCode, String> {
 }
 
 async fn serve(mut config: Config) -> Result<ExitCode, String> {
+    // A core would hold the database's password and the users' days of birth.
+    let _ = rlimit::setrlimit(rlimit::Resource::CORE, 0, 0);
     config.limits.max_connections = affordable(config.limits.max_connections);
     let mut signals = Signals::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
 

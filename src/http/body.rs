@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::StatusCode;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use tokio::time::timeout;
 
+use super::BoxError;
 use super::problem::Problem;
 
 /// The largest body, in bytes.
@@ -17,7 +18,10 @@ const MAX_BODY: usize = 1024;
 const EXAMPLE: &str = "write {\"dateOfBirth\":\"YYYY-MM-DD\"}";
 
 /// Reads the body and returns its date of birth as written.
-pub(super) async fn date_of_birth(body: Incoming, limit: Duration) -> Result<String, Problem> {
+pub(super) async fn date_of_birth<B>(body: &mut B, limit: Duration) -> Result<String, Problem>
+where
+    B: Body<Error: Into<BoxError>> + Unpin,
+{
     // What announces too much is refused before any of it is read.
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(too_large());
@@ -33,6 +37,15 @@ pub(super) async fn date_of_birth(body: Incoming, limit: Duration) -> Result<Str
     parse(&bytes).map(|person| person.date_of_birth)
 }
 
+/// Reads what is left of a body that nobody needs, and says whether that was all of it.
+pub(super) async fn finish<B>(body: B, limit: Duration) -> bool
+where
+    B: Body<Error: Into<BoxError>>,
+{
+    let is_small = body.size_hint().lower() <= MAX_BODY as u64;
+    is_small && timeout(limit, Limited::new(body, MAX_BODY).collect()).await.is_ok_and(|left| left.is_ok())
+}
+
 fn too_large() -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is too large: {EXAMPLE} in at most {MAX_BODY} bytes"))
 }
@@ -45,7 +58,9 @@ fn parse(bytes: &[u8]) -> Result<Person, Problem> {
     if bytes.is_empty() {
         return Err(bad(format_args!("the body is empty: {EXAMPLE}")));
     }
-    serde_json::from_slice(bytes).map_err(|error| bad(format_args!("the body is not as expected: {error}: {EXAMPLE}")))
+    // What is ignored must be text, too: the parser skips it unseen.
+    let text = std::str::from_utf8(bytes).map_err(|_| bad(format_args!("the body is not UTF-8: {EXAMPLE}")))?;
+    serde_json::from_str(text).map_err(|error| bad(format_args!("the body is not as expected: {error}: {EXAMPLE}")))
 }
 
 /// The body: an object with one field that counts.

@@ -25,8 +25,14 @@ impl Authority {
 
     /// A server certificate for `name`.
     pub fn issue(&self, name: &str) -> Identity {
+        self.issue_until(name, 4000)
+    }
+
+    /// A server certificate for `name` that expires when `year` begins.
+    pub fn issue_until(&self, name: &str, year: i32) -> Identity {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([name.to_owned()]).unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Identity { certificate: certificate.pem(), key: key.serialize_pem() }
     }

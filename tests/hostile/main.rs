@@ -1,0 +1,14 @@
+//! What a hostile client, a scarce machine and a thief would try. `./dev test hostile` runs it; `DOB_API_SEED` repeats a run.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed assumption fails the test")]
+#![allow(unreachable_pub, reason = "the model is shared with the fuzz targets")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod birthdays;
+mod exchanges;
+mod json;
+mod model;
+mod protocol;
+mod resources;
+mod secrets;

@@ -1,0 +1,236 @@
+//! What the machine runs out of: the service degrades as stated, and recovers without a restart.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use jiff::civil::date;
+
+use crate::support::calendar::{self, greeting_on};
+use crate::support::certificates::Authority;
+use crate::support::http::{Connection, Response};
+use crate::support::postgres::Server;
+use crate::support::service::{BINARY, Launch, Service};
+use crate::support::{process, until};
+
+/// Runs a tool that must succeed.
+fn tool(program: &str, args: &[&str]) {
+    let output = Command::new(program).args(args).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Sets a limit of a running process.
+fn limit(service: &Service, limit: &str) {
+    tool("prlimit", &["--pid", &service.pid().to_string(), limit]);
+}
+
+#[test]
+fn when_file_descriptors_run_out_connections_wait_and_are_served_afterwards() {
+    let service = Launch::embedded().start();
+    service.save("ada", date(1815, 12, 10));
+    let mut held = service.connect();
+    assert_eq!(held.get("/healthz").status, 200);
+    limit(&service, &format!("--nofile={}:4096", service.open_files()));
+    let mut waiting = service.connections(5);
+    for connection in &mut waiting {
+        connection.ask("GET", "/hello/ada", "");
+    }
+    until("the service says so", || service.log().contains("cannot accept connections"));
+    // Those who are served already do not notice.
+    assert_eq!(held.get("/healthz").status, 200);
+    assert_eq!(held.put("/hello/bob", &calendar::body(date(1906, 12, 9))).status, 204);
+    limit(&service, "--nofile=4096:4096");
+    for connection in &mut waiting {
+        assert_eq!(connection.receive().message(), calendar::greeting("ada", date(1815, 12, 10)));
+    }
+}
+
+#[test]
+fn within_64_mb_two_thousand_clients_with_half_a_head_each_are_borne() {
+    const CLIENTS: usize = 2000;
+    rlimit::increase_nofile_limit(CLIENTS as u64 + 2000).unwrap();
+    let service = Launch::embedded().set("DOB_API_MAX_CONNECTIONS", (CLIENTS + 10).to_string()).start();
+    limit(&service, &format!("--data={0}:{0}", 64 << 20));
+    service.save("ada", date(1815, 12, 10));
+    let mut clients = service.connections(CLIENTS);
+    let half = format!("GET /hello/ada HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(8000));
+    for client in &mut clients {
+        client.send(&half);
+    }
+    until("all are read", || service.metrics().sum("dob_api_http_connections", &[]) >= CLIENTS as u64);
+    for client in &mut clients {
+        client.send("\r\n\r\n");
+        assert_eq!(client.receive().status, 200);
+    }
+    assert!(service.resident_kib() < 64 * 1024, "{} KiB", service.resident_kib());
+}
+
+/// A file system of one's own; it is gone when this is dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(folder: &Path, size: &str) -> Self {
+        tool("mount", &["-t", "tmpfs", "-o", &format!("size={size},mode=755"), "none", folder.to_str().unwrap()]);
+        Self(folder.to_owned())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_loses_none_until_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::mount(folder.path(), "4m");
+    let service = Launch::embedded().set("DOB_API_DATA_DIR", folder.path().to_str().unwrap()).start();
+    service.save("ada", date(1815, 12, 10));
+    let filler = folder.path().join("filler");
+    let mut fill = Command::new("dd");
+    fill.arg("if=/dev/zero").arg(format!("of={}", filler.display())).arg("bs=4k");
+    assert!(!fill.output().unwrap().status.success(), "dd stops where the disk is full");
+    let (mut saved, mut refused) = (0, None);
+    let mut connection = service.connect();
+    // The file has room of its own for a while.
+    while refused.is_none() && saved < 20_000 {
+        let response = connection.put(&path(saved), &calendar::body(calendar::numbered(saved)));
+        if response.status == 204 { saved += 1 } else { refused = Some(response) }
+    }
+    refused.expect("a refusal on a full disk").problem(503);
+    service.greets("ada", date(1815, 12, 10));
+    fs::remove_file(filler).unwrap();
+    until("writes succeed again", || connection.put("/hello/bob", &calendar::body(date(1906, 12, 9))).status == 204);
+    for number in 0..saved {
+        service_greets(&mut connection, number);
+    }
+    drop(service);
+    drop(disk);
+}
+
+fn path(number: u32) -> String {
+    format!("/hello/{}", calendar::name("f", number))
+}
+
+fn service_greets(connection: &mut Connection, number: u32) {
+    let expected = calendar::greeting(&calendar::name("f", number), calendar::numbered(number));
+    assert_eq!(connection.get(&path(number)).message(), expected);
+}
+
+/// A clock for the service alone, set by a file; it ticks on from there.
+struct Clock(PathBuf);
+
+impl Clock {
+    fn new(launch: &Launch, now: &str) -> Self {
+        let clock = Self(launch.data().join("clock"));
+        clock.set(now);
+        clock
+    }
+
+    fn set(&self, now: &str) {
+        // The library may read the file at any time.
+        let next = self.0.with_extension("next");
+        fs::write(&next, format!("@{now}\n")).unwrap();
+        fs::rename(next, &self.0).unwrap();
+    }
+
+    fn start(&self, launch: Launch) -> Service {
+        let library = fs::read_dir("/usr/lib").unwrap().filter_map(|entry| {
+            let path = entry.ok()?.path().join("faketime/libfaketime.so.1");
+            path.exists().then_some(path)
+        });
+        let library = library.last().expect("libfaketime is not installed: run `./dev need libfaketime`");
+        let mut command = process::command("env");
+        command.arg(format!("LD_PRELOAD={}", library.display()));
+        command.arg(format!("FAKETIME_TIMESTAMP_FILE={}", self.0.display()));
+        command.args(["FAKETIME_NO_CACHE=1", "DONT_FAKE_MONOTONIC=1", "FAKETIME_DONT_FAKE_MONOTONIC=1", "TZ=UTC"]);
+        command.arg(BINARY);
+        launch.set("DOB_API_TIME_ZONE", "UTC").bind_as(command)
+    }
+}
+
+#[test]
+fn the_clock_may_jump_over_midnight_and_28_february_and_back() {
+    let launch = Launch::embedded();
+    let clock = Clock::new(&launch, "2027-02-28 12:00:00");
+    let service = clock.start(launch);
+    let leap = date(2024, 2, 29);
+    service.save("leap", leap);
+    let message = |response: Response| response.message();
+    let moments = [
+        ("2027-02-28 12:00:00", date(2027, 2, 28)),
+        ("2027-03-01 00:00:01", date(2027, 3, 1)),
+        ("2028-02-29 12:00:00", date(2028, 2, 29)),
+        ("2027-02-28 12:00:00", date(2027, 2, 28)),
+        ("2027-12-31 12:00:00", date(2027, 12, 31)),
+        ("2000-01-01 12:00:00", date(2000, 1, 1)),
+        ("2028-03-01 12:00:00", date(2028, 3, 1)),
+    ];
+    let mut kept = service.connect();
+    for (moment, today) in moments {
+        clock.set(moment);
+        until("the service sees the new time", || message(kept.get("/hello/leap")) == greeting_on(today, "leap", leap));
+        // Yesterday is the last day that anybody can have been born on, today the first that nobody can.
+        assert_eq!(kept.put("/hello/young", &calendar::body(today.yesterday().unwrap())).status, 204, "{moment}");
+        kept.put("/hello/young", &calendar::body(today)).problem(400);
+    }
+    // Midnight comes by itself, too.
+    clock.set("2027-12-31 23:59:58");
+    until("the year ends", || message(kept.get("/hello/leap")) == greeting_on(date(2028, 1, 1), "leap", leap));
+}
+
+#[test]
+fn a_certificate_that_expires_is_refused_until_it_is_renewed() {
+    let authority = Authority::new();
+    let server = Server::start();
+    server.identify(&authority.issue_until("localhost", 2030));
+    let launch = Launch::postgres(server.url("postgres").replace("127.0.0.1", "localhost") + "?sslmode=require")
+        .set("DOB_API_READ_PATIENCE", "1s")
+        .set("DOB_API_WRITE_PATIENCE", "1s");
+    let file = launch.data().join("ca.pem");
+    fs::write(&file, &authority.pem).unwrap();
+    let clock = Clock::new(&launch, "2029-12-31 12:00:00");
+    let service = clock.start(launch.set("DATABASE_CA_FILE", file.to_str().unwrap()));
+    service.await_health(200);
+    service.save("ada", date(1815, 12, 10));
+    clock.set("2030-06-01 12:00:00");
+    // Sessions that are open go on; new ones are refused.
+    service.save("bob", date(1906, 12, 9));
+    server.terminate_sessions("postgres");
+    until("the service says so", || service.log().to_lowercase().contains("expired"));
+    service.get("/hello/ada").problem(503);
+    assert_eq!(service.health(), 200);
+    server.identify(&authority.issue("localhost"));
+    until("a new certificate is taken", || service.get("/hello/ada").status == 200);
+    service.save("eve", date(1815, 12, 10));
+}
+
+#[test]
+fn a_name_that_cannot_be_resolved_is_asked_for_again() {
+    let server = Server::start();
+    let launch = Launch::postgres(server.url("postgres").replace("127.0.0.1", "db.test"))
+        .set("DOB_API_READ_PATIENCE", "1s")
+        .set("DOB_API_WRITE_PATIENCE", "1s");
+    let hosts = launch.data().join("hosts");
+    let (unknown, known) = ("127.0.0.1 localhost\n", "127.0.0.1 localhost db.test\n");
+    fs::write(&hosts, known).unwrap();
+    let mut command = process::command("unshare");
+    command
+        .args(["--mount", "sh", "-c", "mount --bind \"$1\" /etc/hosts && exec \"$2\"", "hosts"])
+        .arg(&hosts)
+        .arg(BINARY);
+    let url = server.url("postgres").replace("127.0.0.1", "db.test") + "?sslmode=disable";
+    let service = launch.set("DATABASE_URL", url).bind_as(command);
+    service.await_health(200);
+    service.save("ada", date(1815, 12, 10));
+    // Written in place: the mount shows this very file.
+    fs::write(&hosts, unknown).unwrap();
+    service.greets("ada", date(1815, 12, 10));
+    server.terminate_sessions("postgres");
+    until("reads are refused", || service.get("/hello/ada").status == 503);
+    assert_eq!(service.health(), 200);
+    fs::write(&hosts, known).unwrap();
+    until("the name is known again", || service.get("/hello/ada").status == 200);
+    service.save("bob", date(1906, 12, 9));
+}

@@ -1,12 +1,12 @@
 //! Random and mutated requests over sockets: each is answered as the model of the contract says.
 
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use fastrand::Rng;
 use jiff::civil::Date;
 
 use crate::model::{Day, Expected, Model};
+use crate::settings;
 use crate::support::calendar::{self, greeting};
 use crate::support::database::Database;
 use crate::support::http::{Connection, Response};
@@ -15,17 +15,8 @@ use crate::support::service::{Launch, Service};
 /// Clients at the same time, each with names of its own.
 const CLIENTS: u64 = 8;
 
-/// A setting of the run that is a number.
-fn number(name: &str, default: impl FnOnce() -> u64) -> u64 {
-    std::env::var(name).map_or_else(|_| default(), |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
-}
-
-fn seed() -> u64 {
-    number("DOB_API_SEED", || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs())
-}
-
 fn each_answer_is_that_of_the_model(service: &Service) {
-    let (seed, count) = (seed(), number("DOB_API_EXCHANGES", || 16_000));
+    let (seed, count) = (settings::seed(), settings::number("DOB_API_EXCHANGES", 16_000));
     println!("DOB_API_SEED={seed} DOB_API_EXCHANGES={count}");
     thread::scope(|scope| {
         for number in 0..CLIENTS {

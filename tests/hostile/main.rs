@@ -5,10 +5,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+use support::calendar;
+
 mod birthdays;
+mod corpus;
 mod exchanges;
 mod json;
 mod model;
 mod protocol;
 mod resources;
+mod schema;
 mod secrets;
+mod settings;
+mod soak;

@@ -8,7 +8,7 @@ use crate::calendar;
 /// A day of the calendar from 10 bytes, by the letter.
 fn day(text: &str) -> Option<Date> {
     let [y, yy, yyy, yyyy, b'-', m, mm, b'-', d, dd] = text.as_bytes() else { return None };
-    let digit = |byte: &u8| (b'0'..=b'9').contains(byte).then(|| i16::from(byte - b'0'));
+    let digit = |byte: &u8| byte.is_ascii_digit().then(|| i16::from(byte - b'0'));
     let year = digit(y)? * 1000 + digit(yy)? * 100 + digit(yyy)? * 10 + digit(yyyy)?;
     let (month, day) = (digit(m)? * 10 + digit(mm)?, digit(d)? * 10 + digit(dd)?);
     Date::new(year, month as i8, day as i8).ok().filter(|_| year > 0)

@@ -172,8 +172,8 @@ impl<'a> Client<'a> {
         for letter in letters {
             let letter = if self.random.bool() { letter } else { letter.to_ascii_uppercase() };
             match self.random.u8(..12) {
-                0 => name += &format!("%{:02x}", letter as u32),
-                1 => name += &format!("%{:02X}", letter as u32),
+                0 => name.extend(format!("%{:02x}", letter as u32).chars()),
+                1 => name.extend(format!("%{:02X}", letter as u32).chars()),
                 _ => name.push(letter),
             }
         }

@@ -109,6 +109,7 @@ impl Reader<'_> {
     }
 
     /// A string; its text is absent if it has a half of a surrogate pair, which no text can hold.
+    #[allow(clippy::option_option, reason = "no string, or one without a text")]
     fn string(&mut self) -> Option<Option<String>> {
         self.take("\"")?;
         let mut units = Vec::new();

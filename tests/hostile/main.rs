@@ -1,5 +1,6 @@
 //! What a hostile client, a scarce machine and a thief would try. `./dev test hostile` runs it; `DOB_API_SEED` repeats a run.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a failed assumption fails the test")]
+#![allow(clippy::print_stdout, reason = "a run must say how it can be repeated")]
 #![allow(unreachable_pub, reason = "the model is shared with the fuzz targets")]
 
 #[path = "../support/mod.rs"]

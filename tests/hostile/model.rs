@@ -87,7 +87,7 @@ fn name(written: &str) -> Option<String> {
             (b'%', [high, low, tail @ ..]) => (hexadecimal(*high)? * 16 + hexadecimal(*low)?, tail),
             _ => (*first, tail),
         };
-        if !matches!(letter, b'A'..=b'Z' | b'a'..=b'z') {
+        if !letter.is_ascii_alphabetic() {
             return None;
         }
         name.push(char::from(letter));

@@ -24,7 +24,7 @@ const TRIAL: Duration = Duration::from_secs(10);
 
 /// What the clients saw since it was taken last.
 #[derive(Default)]
-struct Seen {
+struct Record {
     answers: AtomicU64,
     refusals: AtomicU64,
     wrong: AtomicU64,
@@ -87,7 +87,7 @@ impl<'a> Client<'a> {
     }
 
     /// Asks at an even pace, or without pause, until it is told to stop.
-    fn run(mut self, pace: Option<Duration>, seen: &Seen, stop: &AtomicBool) {
+    fn run(mut self, pace: Option<Duration>, record: &Record, stop: &AtomicBool) {
         let mut due = Instant::now();
         while !stop.load(Ordering::Relaxed) {
             if let Some(pace) = pace {
@@ -101,15 +101,15 @@ impl<'a> Client<'a> {
             }
             let asked = pace.map_or(due, |pace| due.checked_sub(pace).unwrap_or(due));
             match self.turn() {
-                Ok(true) => drop(seen.answers.fetch_add(1, Ordering::Relaxed)),
-                Ok(false) => drop(seen.refusals.fetch_add(1, Ordering::Relaxed)),
+                Ok(true) => drop(record.answers.fetch_add(1, Ordering::Relaxed)),
+                Ok(false) => drop(record.refusals.fetch_add(1, Ordering::Relaxed)),
                 Err(wrong) => {
                     println!("WRONG {wrong}");
-                    seen.wrong.fetch_add(1, Ordering::Relaxed);
+                    record.wrong.fetch_add(1, Ordering::Relaxed);
                 }
             }
             let latency = u32::try_from(asked.elapsed().as_micros()).unwrap_or(u32::MAX);
-            seen.latencies.lock().unwrap().push(latency);
+            record.latencies.lock().unwrap().push(latency);
         }
     }
 }
@@ -122,18 +122,18 @@ fn load(
     pace: Option<Duration>,
     time: Duration,
     interval: Duration,
-    mut each: impl FnMut(&Seen),
+    mut each: impl FnMut(&Record),
 ) {
-    let (seen, stop) = (Seen::default(), AtomicBool::new(false));
+    let (record, stop) = (Record::default(), AtomicBool::new(false));
     thread::scope(|scope| {
         for number in 0..CLIENTS {
-            let (seen, stop) = (&seen, &stop);
-            scope.spawn(move || Client::new(service, name, number, seed).run(pace, seen, stop));
+            let (record, stop) = (&record, &stop);
+            scope.spawn(move || Client::new(service, name, number, seed).run(pace, record, stop));
         }
         let (end, (_sender, never)) = (Instant::now() + time, mpsc::channel::<()>());
         while Instant::now() < end {
             let _ = never.recv_timeout(interval);
-            each(&seen);
+            each(&record);
         }
         stop.store(true, Ordering::Relaxed);
     });
@@ -153,7 +153,7 @@ fn nothing_grows_and_no_answer_is_wrong_under_a_long_load_with_faults() {
     let service = Launch::postgres(server.url("postgres")).start();
     let _idle = service.connections(IDLE);
     let mut answers = 0;
-    load(&service, "trial", seed, None, TRIAL, TRIAL, |seen| answers = seen.answers.load(Ordering::Relaxed));
+    load(&service, "trial", seed, None, TRIAL, TRIAL, |record| answers = record.answers.load(Ordering::Relaxed));
     let rate = answers * 7 / 10 / TRIAL.as_secs();
     println!(
         "DOB_API_SEED={seed}, {minutes} minutes, {CLIENTS} clients at {rate} requests/s in all (70 % of the capacity), {IDLE} idle connections"
@@ -163,17 +163,18 @@ fn nothing_grows_and_no_answer_is_wrong_under_a_long_load_with_faults() {
     let interval = Duration::from_secs((minutes * 60 / 60).clamp(10, 60));
     let (mut rows, mut fault) = (Vec::new(), "none");
     let (began, mut wrong, mut all) = (Instant::now(), 0, Vec::new());
-    load(&service, "soak", seed + 1000, Some(pace), Duration::from_secs(minutes * 60), interval, |seen| {
-        let mut latencies = std::mem::take(&mut *seen.latencies.lock().unwrap());
+    load(&service, "soak", seed + 1000, Some(pace), Duration::from_secs(minutes * 60), interval, |record| {
+        let mut latencies = std::mem::take(&mut *record.latencies.lock().unwrap());
         latencies.sort_unstable();
         let at = |part: usize| f64::from(latencies.get(latencies.len() * part / 1000).copied().unwrap_or(0)) / 1000.0;
-        let (answers, refusals) = (seen.answers.swap(0, Ordering::Relaxed), seen.refusals.swap(0, Ordering::Relaxed));
-        wrong += seen.wrong.load(Ordering::Relaxed);
+        let (answers, refusals) =
+            (record.answers.swap(0, Ordering::Relaxed), record.refusals.swap(0, Ordering::Relaxed));
+        wrong += record.wrong.load(Ordering::Relaxed);
         let row = Row { resident_kib: service.resident_kib(), files: service.open_files() };
         println!(
             "{:6.1} {answers:8} {refusals:4} {:6} {:7.2} {:7.2} {:7.1} {:8} {:6}  {fault}",
             began.elapsed().as_secs_f64() / 60.0,
-            seen.wrong.swap(0, Ordering::Relaxed),
+            record.wrong.swap(0, Ordering::Relaxed),
             at(500),
             at(990),
             at(999),
@@ -186,7 +187,7 @@ fn nothing_grows_and_no_answer_is_wrong_under_a_long_load_with_faults() {
     });
     all.sort_unstable();
     let p99 = f64::from(all[all.len() * 99 / 100]) / 1000.0;
-    let [first, last] = [&rows[rows.len() / 6..rows.len() / 3 + 1], &rows[rows.len() * 2 / 3..]];
+    let [first, last] = [&rows[rows.len() / 6..=rows.len() / 3], &rows[rows.len() * 2 / 3..]];
     let [early, late] = [first, last].map(|rows| rows.iter().map(|row| row.resident_kib).max().unwrap());
     let [files, files_late] = [first, last].map(|rows| rows.iter().map(|row| row.files).max().unwrap());
     println!(

@@ -150,7 +150,8 @@ struct Row {
 fn nothing_grows_and_no_answer_is_wrong_under_a_long_load_with_faults() {
     let (minutes, seed) = (settings::number("DOB_API_SOAK_MINUTES", 60), settings::seed());
     let mut server = Server::start();
-    let service = Launch::postgres(server.url("postgres")).start();
+    // Longer than the soak: the idle connections must stay.
+    let service = Launch::postgres(server.url("postgres")).set("DOB_API_KEEP_ALIVE", "24h").start();
     let _idle = service.connections(IDLE);
     let mut answers = 0;
     load(&service, "trial", seed, None, TRIAL, TRIAL, |record| answers = record.answers.load(Ordering::Relaxed));

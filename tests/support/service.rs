@@ -119,6 +119,8 @@ impl Launch {
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
+            // Where the service counts what the tests reach, if anybody wants to know.
+            .envs(std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file)))
             .envs(&self.settings)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

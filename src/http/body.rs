@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn anything_else_is_refused_with_an_example() {
         let nested = "[".repeat(1000);
-        let cases: [&[u8]; 16] = [
+        let cases: [&[u8]; 17] = [
             b"",
             b" ",
             b"null",
@@ -134,6 +134,7 @@ mod tests {
             b"{\"dateOfBirth\":\"1815-12-10\"}{}",
             b"{\"dateOfBirth\":\"1815-12-10\"",
             b"{\"dateOfBirth\":\"1815-12-10\xff\"}",
+            b"{\"ignored\":\"\xff\",\"dateOfBirth\":\"1815-12-10\"}",
             b"\xef\xbb\xbf{\"dateOfBirth\":\"1815-12-10\"}",
             nested.as_bytes(),
         ];

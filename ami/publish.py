@@ -1,0 +1,181 @@
+"""Publishes an image: uploads its disk, registers it, copies it to the other region, shares it, prunes old ones."""
+
+import argparse
+import os
+import re
+
+import snapshot
+import terminal
+from terminal import Stop, say
+
+EPILOG = """
+Prints a line REGION IMAGE for each region. What is there already is not done again, so after Ctrl-C or an error run
+the same command once more. Credentials and endpoints come from the environment, as for every client of AWS.
+Undo: aws ec2 deregister-image --image-id IMAGE --delete-associated-snapshots
+"""
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="ami/publish", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", metavar="FILE", help="dob-api_VERSION_ARCH.raw, as './dev image' wrote it")
+    parser.add_argument("--region", default="eu-west-1", help="where it is registered (default: %(default)s)")
+    parser.add_argument("--copy-to", default=["eu-central-1"], nargs="*", metavar="REGION", help="where it is copied to (default: eu-central-1)")
+    parser.add_argument("--share", default=[], nargs="+", metavar="ACCOUNT", help="accounts that may launch it")
+    parser.add_argument("--keep", type=positive, default=5, metavar="N", help="how many images an architecture and a region keeps (default: %(default)s)")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
+    return parser.parse_args()
+
+
+def positive(text):
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError("at least 1: the newest image is never pruned")
+    return int(text)
+
+
+def client(service, region):
+    import boto3
+    import botocore.config
+
+    config = botocore.config.Config(retries={"mode": "standard", "max_attempts": 10}, max_pool_connections=snapshot.WORKERS)
+    return boto3.client(service, region_name=region, config=config)
+
+
+def tags_of(described):
+    return {tag["Key"]: tag["Value"] for tag in described.get("Tags", [])}
+
+
+class Image:
+    """What is published: a file, and what its name says of it."""
+
+    def __init__(self, file):
+        named = re.fullmatch(r"dob-api_(.+)_(amd64|arm64)\.raw", os.path.basename(file))
+        if not named:
+            raise Stop(f"{file} is not named dob-api_VERSION_ARCH.raw: './dev image' builds such a file")
+        if not os.path.isfile(file):
+            raise Stop(f"there is no file {file}: './dev image' builds one")
+        self.file, (self.version, self.arch) = file, named.groups()
+        # Names of images know neither the tilde nor the plus of versions.
+        self.name = re.sub(r"[^\w.()/@'-]", "-", f"dob-api-{self.version}-{self.arch}")
+        self.digest = snapshot.digest_of(file)
+        tags = {"Project": "dob-api", "Name": self.name, "Version": self.version, "Architecture": self.arch, "Digest": self.digest}
+        self.tags = [{"Key": key, "Value": value} for key, value in tags.items()]
+
+
+def published(ec2, image):
+    """The image of this name in a region, if there is one, made of the same bytes."""
+    for found in ec2.describe_images(Owners=["self"], Filters=[{"Name": "name", "Values": [image.name]}])["Images"]:
+        if tags_of(found).get("Digest") != image.digest:
+            raise Stop(f"{found['ImageId']} is named {image.name} and has other bytes: release a new version instead")
+        return found["ImageId"]
+    return None
+
+
+def sealed(ec2, image):
+    """A snapshot of the same bytes that an earlier attempt completed."""
+    filters = [{"Name": "tag:Digest", "Values": [image.digest]}, {"Name": "tag:Project", "Values": ["dob-api"]}]
+    found = ec2.describe_snapshots(OwnerIds=["self"], Filters=filters)["Snapshots"]
+    return next((one["SnapshotId"] for one in found if one["State"] == "completed"), None)
+
+
+def register(ec2, ebs, image, dry_run):
+    """Returns the image, made unless it is there already."""
+    found = published(ec2, image)
+    if found:
+        say(f"{image.name} is {found} already")
+        return found
+    source = sealed(ec2, image)
+    if dry_run:
+        sent = 0 if source else sum(1 for _ in snapshot.blocks(image.file)) * snapshot.BLOCK >> 20
+        return say(f"would upload {sent} MB and register {image.name}")
+    source = source or snapshot.upload(ebs, ec2, image.file, image.digest, image.tags)
+    say(f"sealing {source}")
+    ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[source])
+    disk = {"SnapshotId": source, "VolumeType": "gp3", "DeleteOnTermination": True}
+    return ec2.register_image(
+        Name=image.name,
+        Description=f"dob-api {image.version} on Debian 13",
+        Architecture={"amd64": "x86_64", "arm64": "arm64"}[image.arch],
+        BootMode="uefi",
+        ImdsSupport="v2.0",
+        EnaSupport=True,
+        VirtualizationType="hvm",
+        RootDeviceName="/dev/xvda",
+        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": disk}],
+        TagSpecifications=[{"ResourceType": "image", "Tags": image.tags}],
+    )["ImageId"]
+
+
+def copy(ec2, image, source, region, dry_run):
+    found = published(ec2, image)
+    if found or dry_run:
+        return say(f"{image.name} is {found} already" if found else f"would copy {image.name} from {region} to {ec2.meta.region_name}") or found
+    specifications = [{"ResourceType": kind, "Tags": image.tags} for kind in ("image", "snapshot")]
+    return ec2.copy_image(Name=image.name, SourceImageId=source, SourceRegion=region, TagSpecifications=specifications)["ImageId"]
+
+
+def snapshots_of(described):
+    return [disk["Ebs"]["SnapshotId"] for disk in described.get("BlockDeviceMappings", []) if disk.get("Ebs", {}).get("SnapshotId")]
+
+
+def share(ec2, found, accounts, dry_run):
+    if dry_run:
+        return say(f"would share it in {ec2.meta.region_name} with {', '.join(accounts)}")
+    ec2.modify_image_attribute(ImageId=found, LaunchPermission={"Add": [{"UserId": account} for account in accounts]})
+    for disk in snapshots_of(ec2.describe_images(ImageIds=[found])["Images"][0]):
+        ec2.modify_snapshot_attribute(SnapshotId=disk, Attribute="createVolumePermission", OperationType="add", UserIds=accounts)
+
+
+def in_use(ec2):
+    """The images that a launch template names in any of its versions, or that a host was launched from."""
+    used = set()
+    for page in ec2.get_paginator("describe_launch_templates").paginate():
+        for template in page["LaunchTemplates"]:
+            versions = ec2.get_paginator("describe_launch_template_versions")
+            for found in versions.paginate(LaunchTemplateId=template["LaunchTemplateId"]):
+                used |= {version["LaunchTemplateData"].get("ImageId") for version in found["LaunchTemplateVersions"]}
+    for page in ec2.get_paginator("describe_instances").paginate():
+        used |= {host["ImageId"] for group in page["Reservations"] for host in group["Instances"] if host["State"]["Name"] != "terminated"}
+    return used
+
+
+def prune(ec2, image, keep, dry_run):
+    filters = [{"Name": "tag:Project", "Values": ["dob-api"]}, {"Name": "tag:Architecture", "Values": [image.arch]}]
+    ours = ec2.describe_images(Owners=["self"], Filters=filters)["Images"]
+    old = sorted((one for one in ours if one["Name"] != image.name), key=lambda one: one["CreationDate"], reverse=True)[keep - 1 :]
+    used = in_use(ec2) if old else set()
+    for one in old:
+        if one["ImageId"] in used:
+            say(f"keeping {one['ImageId']} ({one['Name']}) in {ec2.meta.region_name}: a launch template or a host uses it")
+            continue
+        say(f"{'would prune' if dry_run else 'pruning'} {one['ImageId']} ({one['Name']}) in {ec2.meta.region_name}")
+        if not dry_run:
+            ec2.deregister_image(ImageId=one["ImageId"])
+            for disk in snapshots_of(one):
+                ec2.delete_snapshot(SnapshotId=disk)
+
+
+def main():
+    options = arguments()
+    image = Image(options.file)
+    regions = [options.region, *(region for region in options.copy_to if region != options.region)]
+    clients = {region: client("ec2", region) for region in regions}
+    first = clients[options.region]
+    found = {options.region: register(first, client("ebs", options.region), image, options.dry_run)}
+    if not options.dry_run:
+        first.get_waiter("image_available").wait(ImageIds=[found[options.region]])
+    for region in regions[1:]:
+        found[region] = copy(clients[region], image, found[options.region], options.region, options.dry_run)
+    for region, ec2 in clients.items():
+        if not options.dry_run:
+            say(f"waiting for {found[region]} in {region}")
+            ec2.get_waiter("image_available").wait(ImageIds=[found[region]])
+        if options.share:
+            share(ec2, found[region], options.share, options.dry_run)
+        prune(ec2, image, options.keep, options.dry_run)
+    for region, one in found.items():
+        if one:
+            print(region, one)
+
+
+if __name__ == "__main__":
+    terminal.main(main, "ami/publish", "interrupted; run the same command again, and it goes on where it was")

@@ -1,0 +1,175 @@
+"""What the tests share: an image, and the cloud that its hosts find themselves in."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import hosts
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+SUBNET = "10.78.0"
+REGION = "eu-west-1"
+STORE = f"ssm.{REGION}.amazonaws.com"
+DATABASE = "database.internal"
+PASSWORD = "a-password-that-no-log-shows"
+
+
+def pytest_configure():
+    # Ended by a runner's time limit, it cleans up as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_terminal_summary(terminalreporter):
+    global counts
+    stats = terminalreporter.stats
+    counts = len(stats.get("passed", [])), len(stats.get("failed", [])) + len(stats.get("error", []))
+
+
+def pytest_unconfigure():
+    if "counts" in globals():
+        print("{} passed, {} failed".format(*counts))
+
+
+@pytest.fixture(scope="session")
+def owner():
+    with hosts.Run() as run:
+        yield run
+
+
+@pytest.fixture(scope="session")
+def sources(owner):
+    """The sources file of a signed repository that holds our package."""
+    out, home, key = owner.folder / "debs", owner.folder / "gnupg", owner.folder / "key"
+    home.mkdir(mode=0o700)
+    deb = hosts.run(TOP / "dev", "deb", "--arch", "amd64", "--out", out, timeout=1800).stdout.strip()
+    gpg = ("gpg", "--homedir", home, "--batch", "--passphrase", "")
+    hosts.run(*gpg, "--quick-generate-key", "test <test@example.org>", "ed25519", "sign", "never")
+    key.write_text(hosts.run(*gpg, "--armor", "--export-secret-keys").stdout)
+    hosts.run("gpgconf", "--homedir", home, "--kill", "all")
+    hosts.run(TOP / "dev", "apt-repo", owner.folder / "repository", "--key", key, deb)
+    return owner.folder / "repository/dob-api.sources"
+
+
+@pytest.fixture(scope="session")
+def build(owner, sources):
+    """Builds an image into a folder of that name and returns its file."""
+
+    def make(name, *options):
+        command = (TOP / "dev", "image", "--arch", "amd64", "--sources", sources, "--out", owner.folder / name, *options)
+        return pathlib.Path(hosts.run(*command, timeout=1800).stdout.strip())
+
+    return make
+
+
+def pytest_addoption(parser):
+    parser.addoption("--image", type=pathlib.Path, metavar="FILE", help="boot this image instead of building one")
+
+
+@pytest.fixture(scope="session")
+def image(request):
+    return request.config.getoption("--image") or request.getfixturevalue("build")("image")
+
+
+def unpack(image, folder):
+    """Takes the files out of the image, as its disk holds them."""
+    table = json.loads(hosts.run("sfdisk", "--json", image).stdout)["partitiontable"]
+    (part,) = [part for part in table["partitions"] if part["name"] == "root"]
+    system = folder.with_suffix(".system")
+    folder.mkdir()
+    hosts.run("dd", f"if={image}", f"of={system}", "bs=512", f"skip={part['start']}", f"count={part['size']}", "conv=sparse")
+    hosts.run("debugfs", "-R", f"rdump / {folder}", system)
+    system.unlink()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tree(image, owner):
+    """The files of the image."""
+    return unpack(image, owner.folder / "tree")
+
+
+@pytest.fixture(scope="session")
+def network(owner):
+    return hosts.Network(owner, SUBNET)
+
+
+@pytest.fixture(scope="session")
+def authority(owner):
+    """Signs a certificate for a name, and returns the file with it and its key."""
+    ca, curve = owner.folder / "ca.pem", ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
+    hosts.run("openssl", "req", "-x509", *curve, "-keyout", f"{ca}.key", "-out", ca, "-days", "2", "-subj", "/CN=test", *usage)
+
+    def sign(name):
+        file = owner.folder / f"{name}.pem"
+        subject = ("-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-addext", "basicConstraints=critical,CA:FALSE")
+        command = ("openssl", "req", "-x509", *curve, "-CA", ca, "-CAkey", f"{ca}.key", "-days", "2", *subject)
+        hosts.run(*command, "-keyout", f"{file}.key", "-out", file)
+        file.write_text(file.read_text() + pathlib.Path(f"{file}.key").read_text())
+        return file
+
+    sign.ca = ca
+    return sign
+
+
+@pytest.fixture(scope="session")
+def database(network, authority):
+    """A PostgreSQL that takes connections by TLS and password only."""
+    rootfs = hosts.run(TOP / "packaging/tests/rootfs", "trixie", timeout=900).stdout.strip()
+    host = hosts.Host(network, "database", f"{SUBNET}.20", rootfs).boot()
+    host.write("/etc/postgresql.pem", authority(DATABASE).read_text())
+    host.shell(f"""
+        chown postgres /etc/postgresql.pem && chmod 600 /etc/postgresql.pem
+        pg_createcluster 17 main -o listen_addresses='*' -o ssl=on -o ssl_cert_file=/etc/postgresql.pem \
+            -o ssl_key_file=/etc/postgresql.pem
+        echo 'hostssl all all {SUBNET}.0/24 scram-sha-256' >>/etc/postgresql/17/main/pg_hba.conf
+        pg_ctlcluster 17 main start
+        runuser -u postgres -- psql -qc "create role dob_api login password '{PASSWORD}'" -c 'create database dob_api owner dob_api'
+    """)
+    return host
+
+
+class Cloud:
+    """What the instance finds there; tests change it as they like."""
+
+    def __init__(self, file, ca):
+        self.file, self.ca = file, ca
+        self.set()
+
+    def set(self, **changes):
+        """Everything is right, except for the changes; those that are None are left out."""
+        session = {"AccessKeyId": "ASIATEST", "SecretAccessKey": "never+in/any=log", "Token": "session//token+of=role"}
+        right = {
+            "user_data": f"# of the service\nDATABASE_URL=postgres://dob_api@{DATABASE}/dob_api\nDOB_API_DRAIN_DELAY=5s\n",
+            "role": "dob-api",
+            "region": REGION,
+            "session": session,
+            "parameters": {"/dob-api/database-password": PASSWORD, "/dob-api/database-ca": self.ca.read_text()},
+        }
+        state = {name: value for name, value in {**right, **changes}.items() if value is not None}
+        partial = self.file.with_suffix(".partial")
+        partial.write_text(json.dumps(state))
+        partial.replace(self.file)
+
+
+@pytest.fixture(scope="session")
+def cloud(network, authority, owner):
+    """The metadata service, the parameter store, names and addresses of the network."""
+    for address in ("169.254.169.253", "169.254.169.254"):
+        network.ip("address", "add", f"{address}/32", "dev", network.bridge(SUBNET))
+    found = Cloud(owner.folder / "cloud.json", authority.ca)
+    script = pathlib.Path(__file__).with_name("cloud.py")
+    with (owner.folder / "cloud.log").open("w") as log:
+        owner.spawn(sys.executable, script, found.file, authority(STORE), namespace=network.namespace, stdout=log, stderr=log)
+    # Records of hosts, as those also say that there is no IPv6 address: a resolver that is told nothing of it waits.
+    names = [f"--host-record={STORE},{SUBNET}.1", f"--host-record={DATABASE},{SUBNET}.20", "--local=/#/"]
+    leases = [f"--dhcp-host=52:54:00:12:34:56,{SUBNET}.50", f"--dhcp-range={SUBNET}.50,{SUBNET}.99", f"--dhcp-leasefile={owner.folder}/leases"]
+    dnsmasq = ("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--no-resolv", "--no-hosts", "--pid-file")
+    owner.spawn(*dnsmasq, *names, *leases, namespace=network.namespace, stderr=subprocess.DEVNULL)
+    asked = ("ip", "netns", "exec", network.namespace, "curl", "-sm", "2", "http://169.254.169.254/")
+    hosts.wait_until(lambda: hosts.run(*asked, check=False).returncode == 0, "the metadata service answers")
+    return found

@@ -1,0 +1,245 @@
+"""AWS as far as the scripts need it: moto, and what it lacks.
+
+moto takes the blocks of a snapshot on trust, forgets what an image is registered with, and knows no instance refresh.
+Here checksums are verified as the EBS direct API documents it, images keep their properties, and an instance refresh
+replaces one host each time that somebody looks at it, with the rules and states that EC2 Auto Scaling documents. No
+host boots here, and no alarm rings by itself: a version with "broken" in its name stands for one that never gets healthy.
+"""
+
+import base64
+import hashlib
+import uuid
+
+import moto.server
+from moto.autoscaling.exceptions import AutoscalingClientError, ValidationError
+from moto.autoscaling.models import autoscaling_backends
+from moto.autoscaling.responses import AutoScalingResponse
+from moto.core.exceptions import JsonRESTError
+from moto.core.responses import ActionResult
+from moto.ebs.models import EBSBackend
+from moto.ebs.responses import EBSResponse
+from moto.ec2.models import ec2_backends
+from moto.ec2.models.amis import Ami
+from moto.ec2.models.launch_templates import LaunchTemplate
+from moto.ec2.responses import EC2Response
+
+puts = []  # the number of each block that arrived
+calls = []  # what an instance refresh was started with
+refuse_after = None  # how many blocks arrive before the connection is lost, as it were
+
+
+def encoded(digest):
+    return base64.b64encode(digest).decode()
+
+
+def refuse(message, code="ValidationException"):
+    error = JsonRESTError(code, message)
+    error.code = 400
+    raise error
+
+
+start_snapshot, put_block, complete = EBSBackend.start_snapshot, EBSBackend.put_snapshot_block, EBSResponse.complete_snapshot
+
+
+def start(self, *args, **kwargs):
+    started = start_snapshot(self, *args, **kwargs)
+    self.ec2_backend.snapshots[started.snapshot_id].status = "pending"
+    return started
+
+
+def put(self, snapshot_id, block_index, block_data, checksum, checksum_algorithm, data_length):
+    if refuse_after is not None and len(puts) >= refuse_after:
+        refuse("no more blocks are taken", "AccessDeniedException")
+    if self.snapshots[snapshot_id].status != "pending":
+        refuse(f"{snapshot_id} is not pending")
+    if len(block_data) != 512 * 1024 or checksum != encoded(hashlib.sha256(block_data).digest()):
+        refuse(f"the checksum of block {block_index} does not match")
+    puts.append(int(block_index))
+    return put_block(self, snapshot_id, block_index, block_data, checksum, checksum_algorithm, data_length)
+
+
+def complete_snapshot(self):
+    snapshot = self.ebs_backend.snapshots[self._get_param("SnapshotId")]
+    count, checksum = (self.headers.get(f"x-amz-{name}") for name in ("ChangedBlocksCount", "Checksum"))
+    stored = sorted((int(number), block) for number, block in snapshot.blocks.items())
+    linear = hashlib.sha256(b"".join(base64.b64decode(block.checksum) for _, block in stored)).digest()
+    if (int(count), checksum) != (len(stored), encoded(linear)):
+        refuse("the number of blocks or their checksum does not match")
+    self.ebs_backend.ec2_backend.snapshots[snapshot.snapshot_id].status = "completed"
+    return complete(self)
+
+
+EBSBackend.start_snapshot, EBSBackend.put_snapshot_block, EBSResponse.complete_snapshot = start, put, complete_snapshot
+
+create_version = LaunchTemplate.create_version
+
+
+def version_from_source(self, data, description):
+    """A version starts from its source; moto lets it start from nothing. All templates of the tests go on from version 1."""
+    return create_version(self, {**(self.get_version(1).data if self.versions else {}), **data}, description)
+
+
+LaunchTemplate.create_version = version_from_source
+
+register, copy = EC2Response.register_image, EC2Response.copy_image
+NAMES = {
+    "Architecture": "architecture", "BootMode": "boot_mode", "ImdsSupport": "imds_support", "EnaSupport": "ena_support",
+    "VirtualizationType": "virtualization_type", "RootDeviceName": "root_device_name",
+}  # fmt: skip
+
+
+def tag(self, resource, kind):
+    for specification in self._get_param("TagSpecifications", None) or self._get_param("TagSpecification", []):
+        if specification["ResourceType"] == kind:
+            resource.add_tags({one["Key"]: one["Value"] for one in specification.get("Tags", specification.get("Tag", []))})
+
+
+def register_image(self):
+    result = register(self)
+    image = self.ec2_backend.amis[result.result["ImageId"]]
+    for name, attribute in NAMES.items():
+        setattr(image, attribute, self._get_param(name))
+    image.ebs_snapshot = self.ec2_backend.snapshots[self._get_param("BlockDeviceMappings")[0]["Ebs"]["SnapshotId"]]
+    image.disk = self._get_param("BlockDeviceMappings")[0]["Ebs"]
+    tag(self, image, "image")
+    return result
+
+
+def copy_image(self):
+    result = copy(self)
+    image = self.ec2_backend.amis[result.result["ImageId"]]
+    source = ec2_backends[self.current_account][self._get_param("SourceRegion")].amis[self._get_param("SourceImageId")]
+    for attribute in NAMES.values():
+        setattr(image, attribute, getattr(source, attribute, None))
+    image.disk = {**source.disk, "SnapshotId": image.ebs_snapshot.id}
+    if not image.get_tags():
+        tag(self, image, "image")
+    return result
+
+
+EC2Response.register_image, EC2Response.copy_image = register_image, copy_image
+Ami.block_device_mappings = property(lambda self: [{"DeviceName": self.root_device_name, "Ebs": self.disk}])
+
+ACTIVE = ("Pending", "InProgress", "Cancelling", "RollbackInProgress")
+refreshes = {}  # by region and group, newest first
+
+
+class Refresh:
+    """Replaces the hosts of a group, one a step."""
+
+    def __init__(self, backend, group, desired, preferences):
+        self.id, self.backend, self.group = str(uuid.uuid4()), backend, group
+        self.desired, self.preferences, self.status, self.reason = desired, preferences, "Pending", ""
+        self.before, self.target = group.launch_template_version, desired["LaunchTemplate"]["Version"]
+        self.total = len(self.stale()) or 1
+
+    def image(self, version):
+        return self.group.ec2_launch_template.get_version(version).image_id
+
+    def stale(self):
+        return [state for state in self.group.instance_states if state.instance.image_id != self.image(self.target)]
+
+    def step(self):
+        if self.status not in ACTIVE:
+            return
+        if self.status == "Cancelling":
+            self.status = "Cancelled"
+        elif self.status == "Pending":
+            self.status = "InProgress"
+        elif self.stale():
+            # One more than wished, then one less: at least as many as wished at any time.
+            self.group.launch_template_version = self.target
+            self.group.replace_autoscaling_group_instances(1, self.group.get_propagated_tags())
+            old = self.stale()[0]
+            self.backend.ec2_backend.terminate_instances([old.instance.id])
+            self.group.instance_states.remove(old)
+            image = self.backend.ec2_backend.amis[self.image(self.target)]
+            if self.status == "InProgress" and "broken" in image.get_tags()[0]["value"]:
+                self.back("An alarm went into ALARM during the instance refresh")
+        else:
+            self.status = {"InProgress": "Successful", "RollbackInProgress": "RollbackSuccessful"}[self.status]
+            self.group.launch_template_version = self.group.provided_launch_template_version = self.target
+
+    def back(self, reason):
+        self.status, self.reason, self.target = "RollbackInProgress", reason, self.before
+
+    def described(self):
+        left = len(self.stale())
+        return {
+            "InstanceRefreshId": self.id,
+            "AutoScalingGroupName": self.group.name,
+            "Status": self.status,
+            "StatusReason": self.reason,
+            "PercentageComplete": max(0, self.total - left) * 100 // self.total,
+            "InstancesToUpdate": left,
+            "DesiredConfiguration": self.desired,
+        }
+
+
+def refreshes_of(self):
+    return refreshes.setdefault((self.region, self._get_param("AutoScalingGroupName")), [])
+
+
+def running(self):
+    found = [one for one in refreshes_of(self) if one.status in ACTIVE]
+    if not found:
+        error = AutoscalingClientError("No in progress or pending Instance Refresh found")
+        error.code = "ActiveInstanceRefreshNotFound"
+        raise error
+    return found[0]
+
+
+def start_instance_refresh(self):
+    group = self.autoscaling_backend.autoscaling_groups[self._get_param("AutoScalingGroupName")]
+    desired, preferences = self._get_param("DesiredConfiguration"), self._get_param("Preferences", {})
+    calls.append({"desired": desired, "preferences": preferences})
+    if any(one.status in ACTIVE for one in refreshes_of(self)):
+        error = AutoscalingClientError("An Instance Refresh is already in progress and blocks the execution")
+        error.code = "InstanceRefreshInProgress"
+        raise error
+    numbered = desired and desired["LaunchTemplate"]["Version"].isdigit() and str(group.launch_template_version).isdigit()
+    if preferences.get("AutoRollback") and not numbered:
+        raise ValidationError("AutoRollback needs a desired configuration, and numbered launch template versions")
+    refreshes_of(self).insert(0, Refresh(self.autoscaling_backend, group, desired, preferences))
+    return ActionResult({"InstanceRefreshId": refreshes_of(self)[0].id})
+
+
+def describe_instance_refreshes(self):
+    wanted = self._get_param("InstanceRefreshIds")
+    found = [one for one in refreshes_of(self) if not wanted or one.id in wanted]
+    for one in found:
+        one.step()
+    return ActionResult({"InstanceRefreshes": [one.described() for one in found]})
+
+
+def cancel_instance_refresh(self):
+    refresh = running(self)
+    refresh.status = "Cancelling"
+    return ActionResult({"InstanceRefreshId": refresh.id})
+
+
+def rollback_instance_refresh(self):
+    refresh = running(self)
+    refresh.back("Rollback was requested")
+    return ActionResult({"InstanceRefreshId": refresh.id})
+
+
+def describe_scaling_activities(self):
+    return ActionResult({"Activities": []})
+
+
+for method in (start_instance_refresh, describe_instance_refreshes, cancel_instance_refresh, rollback_instance_refresh, describe_scaling_activities):
+    setattr(AutoScalingResponse, method.__name__, method)
+
+
+def group_of(region, name):
+    (backend,) = [backends[region] for backends in autoscaling_backends.values()]
+    return backend.autoscaling_groups[name]
+
+
+def serve():
+    """Starts it on a free port and returns its URL."""
+    server = moto.server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    return server, f"http://{host}:{port}"

@@ -1,0 +1,39 @@
+output "vpc_id" {
+  description = "The network; the other region's `peering` begins with it."
+  value       = module.region.vpc_id
+}
+
+output "peering_id" {
+  description = "The peering that this region asked for; the other region's `peering` accepts it."
+  value       = module.region.peering_id
+}
+
+output "hosts" {
+  description = "Database and monitoring hosts, by name: id, fixed address, zone, role."
+  value       = module.region.hosts
+}
+
+output "service" {
+  description = "What a roll-out needs: the group, its launch template, and the alarms that roll it back; null before an image is named."
+  value       = module.region.service
+}
+
+output "balancer" {
+  description = "The region's own public name, and the balancer's."
+  value       = module.region.balancer
+}
+
+output "buckets" {
+  description = "Buckets by their purpose."
+  value       = module.region.buckets
+}
+
+output "alarm_topic" {
+  description = "The topic that alarms and Alertmanager publish to."
+  value       = module.region.alarm_topic
+}
+
+output "shell_endpoint" {
+  description = "The EC2 Instance Connect Endpoint through which ssh goes."
+  value       = module.region.shell_endpoint
+}

@@ -1,0 +1,193 @@
+# What each workflow may do.
+
+locals {
+  in_both_regions = { test = "StringEquals", variable = "aws:RequestedRegion", values = [for region in local.regions : region.region] }
+  secret_arns     = [for region in local.regions : "arn:aws:ssm:${region.region}:${local.account}:parameter/dob-api/*"]
+}
+
+# Reads settings, never what is kept: a pull request's code must not see a secret.
+data "aws_iam_policy_document" "plan" {
+  statement {
+    sid       = "NoSecrets"
+    effect    = "Deny"
+    actions   = ["ssm:GetParameter", "ssm:GetParameters", "ssm:GetParametersByPath", "ssm:GetParameterHistory", "secretsmanager:GetSecretValue"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "NoData"
+    effect    = "Deny"
+    actions   = ["kms:Decrypt"]
+    resources = local.key_arns
+  }
+
+  statement {
+    sid           = "NoObjectsButTheState"
+    effect        = "Deny"
+    actions       = ["s3:GetObject", "s3:GetObjectVersion"]
+    not_resources = ["${local.state}/*"]
+  }
+}
+
+# Who applies the infrastructure holds the account: what guards it is the environment's approval. It makes no roles but ours.
+data "aws_iam_policy_document" "infra" {
+  statement {
+    sid = "RolesOfOurs"
+    actions = [
+      "iam:AddRoleToInstanceProfile", "iam:AttachRolePolicy", "iam:CreateInstanceProfile", "iam:CreateRole", "iam:DeleteInstanceProfile",
+      "iam:DeleteRole", "iam:DeleteRolePolicy", "iam:DetachRolePolicy", "iam:GetInstanceProfile", "iam:GetRole", "iam:GetRolePolicy",
+      "iam:ListAttachedRolePolicies", "iam:ListInstanceProfilesForRole", "iam:ListRolePolicies", "iam:PassRole", "iam:PutRolePolicy",
+      "iam:RemoveRoleFromInstanceProfile", "iam:TagInstanceProfile", "iam:TagRole", "iam:UpdateAssumeRolePolicy", "iam:UpdateRole",
+    ]
+    resources = ["arn:aws:iam::${local.account}:role/dob-api-*", "arn:aws:iam::${local.account}:instance-profile/dob-api-*"]
+  }
+
+  statement {
+    sid       = "WhoIssuesTokens"
+    actions   = ["iam:GetOpenIDConnectProvider", "iam:UpdateOpenIDConnectProviderThumbprint", "iam:TagOpenIDConnectProvider"]
+    resources = [aws_iam_openid_connect_provider.this.arn]
+  }
+}
+
+# Publishes images, containers and packages.
+data "aws_iam_policy_document" "release" {
+  statement {
+    sid       = "Packages"
+    actions   = ["s3:GetObject", "s3:PutObject", "s3:ListBucket"]
+    resources = [for part in ["", "/*"] : "arn:aws:s3:::dob-api-apt-${local.account}-*${part}"]
+  }
+
+  statement {
+    sid       = "Snapshots"
+    actions   = ["ebs:StartSnapshot", "ebs:PutSnapshotBlock", "ebs:CompleteSnapshot"]
+    resources = [for region in local.regions : "arn:aws:ec2:${region.region}::snapshot/*"]
+  }
+
+  statement {
+    sid       = "Images"
+    actions   = ["ec2:RegisterImage", "ec2:CopyImage", "ec2:CreateTags", "ec2:DescribeImages", "ec2:DescribeSnapshots"]
+    resources = ["*"]
+
+    condition {
+      test     = local.in_both_regions.test
+      variable = local.in_both_regions.variable
+      values   = local.in_both_regions.values
+    }
+  }
+
+  statement {
+    sid       = "ContainerLogin"
+    actions   = ["ecr:GetAuthorizationToken"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid = "Containers"
+    actions = [
+      "ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:CompleteLayerUpload", "ecr:InitiateLayerUpload", "ecr:PutImage",
+      "ecr:UploadLayerPart",
+    ]
+    resources = [for region in local.regions : "arn:aws:ecr:${region.region}:${local.account}:repository/dob-api"]
+  }
+}
+
+# Rolls an image out, and rolls it back.
+data "aws_iam_policy_document" "deploy" {
+  statement {
+    sid = "Look"
+    actions = [
+      "autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeInstanceRefreshes", "cloudwatch:DescribeAlarms",
+      "ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeLaunchTemplates", "ec2:DescribeLaunchTemplateVersions",
+      "elasticloadbalancing:DescribeTargetHealth", "elasticloadbalancing:DescribeTargetGroups",
+    ]
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "NewVersion"
+    actions   = ["ec2:CreateLaunchTemplateVersion"]
+    resources = [for region in local.regions : "arn:aws:ec2:${region.region}:${local.account}:launch-template/*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/Project"
+      values   = ["dob-api"]
+    }
+  }
+
+  statement {
+    sid       = "RollOut"
+    actions   = ["autoscaling:StartInstanceRefresh", "autoscaling:CancelInstanceRefresh", "autoscaling:RollbackInstanceRefresh"]
+    resources = [for region in local.regions : "arn:aws:autoscaling:${region.region}:${local.account}:autoScalingGroup:*:autoScalingGroupName/dob-api-*"]
+  }
+
+  # The group launches with the caller's rights what a launch template of ours describes, and no other role.
+  statement {
+    sid       = "Launch"
+    actions   = ["ec2:RunInstances", "ec2:CreateTags"]
+    resources = ["*"]
+
+    condition {
+      test     = "ArnLike"
+      variable = "ec2:LaunchTemplate"
+      values   = [for region in local.regions : "arn:aws:ec2:${region.region}:${local.account}:launch-template/*"]
+    }
+  }
+
+  statement {
+    sid       = "ServiceRole"
+    actions   = ["iam:PassRole"]
+    resources = [for name in keys(local.regions) : "arn:aws:iam::${local.account}:role/dob-api-${name}-service"]
+  }
+}
+
+# Runs the playbooks: finds hosts, opens tunnels to them, keeps the secrets, and fences a region that is lost.
+data "aws_iam_policy_document" "database" {
+  statement {
+    sid       = "Look"
+    actions   = ["ec2:DescribeInstances", "ec2:DescribeInstanceConnectEndpoints", "ec2:DescribeRegions", "ssm:DescribeParameters"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "Tunnel"
+    actions   = ["ec2-instance-connect:OpenTunnel"]
+    resources = [for region in local.regions : "arn:aws:ec2:${region.region}:${local.account}:instance-connect-endpoint/*"]
+
+    condition {
+      test     = "NumericEquals"
+      variable = "ec2-instance-connect:remotePort"
+      values   = ["22"]
+    }
+  }
+
+  statement {
+    sid       = "Fence"
+    actions   = ["ec2:StopInstances", "ec2:StartInstances"]
+    resources = [for region in local.regions : "arn:aws:ec2:${region.region}:${local.account}:instance/*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/Project"
+      values   = ["dob-api"]
+    }
+  }
+
+  statement {
+    sid       = "Secrets"
+    actions   = ["ssm:GetParameter", "ssm:GetParameters", "ssm:PutParameter"]
+    resources = local.secret_arns
+  }
+
+  statement {
+    sid       = "SecretsKey"
+    actions   = ["kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"]
+    resources = local.key_arns
+
+    condition {
+      test     = "StringLike"
+      variable = "kms:ViaService"
+      values   = ["ssm.*.amazonaws.com"]
+    }
+  }
+}

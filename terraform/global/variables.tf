@@ -1,0 +1,19 @@
+variable "domain" {
+  description = "Public zone of the service, made here; clients use api.<domain>."
+  type        = string
+
+  validation {
+    condition     = can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", var.domain))
+    error_message = "The domain is written in lower case without a dot at its end, as in dob.example.com."
+  }
+}
+
+variable "repository" {
+  description = "Where the workflows run, as owner/name; they alone may take the roles made here."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$", var.repository))
+    error_message = "The repository is written like owner/name, without a star."
+  }
+}

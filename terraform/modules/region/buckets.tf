@@ -1,0 +1,60 @@
+# All buckets of the region. Their names are known without asking the other region.
+
+locals {
+  buckets = {
+    # pgBackRest of both regions writes here. What it deletes is kept until the lock and the lifecycle let go.
+    backup = { lock_days = 30, keep_replaced_days = 35, expire_days = null, policies = [] }
+    # Copies of the other region's backups, on which no host has any right.
+    copies = { lock_days = 30, keep_replaced_days = 35, expire_days = 35, policies = [] }
+    # Our Debian packages, for hosts of this network.
+    apt = { lock_days = null, keep_replaced_days = 90, expire_days = null, policies = [data.aws_iam_policy_document.read_apt.json] }
+    # What the balancer saw: addresses and names of users, so not for long.
+    logs = { lock_days = null, keep_replaced_days = 1, expire_days = 30, policies = [data.aws_iam_policy_document.write_logs.json] }
+  }
+  bucket_arns = { for name in ["backup", "copies", "apt", "logs"] : name => "${local.arn}:s3:::${local.project}-${name}-${local.account}-${local.region}" }
+}
+
+module "bucket" {
+  source             = "../bucket"
+  for_each           = local.buckets
+  name               = trimprefix(local.bucket_arns[each.key], "${local.arn}:s3:::")
+  encryption         = contains(["apt", "logs"], each.key) ? "AES256" : "aws:kms"
+  key_arn            = contains(["apt", "logs"], each.key) ? null : local.key_arn
+  lock_days          = each.value.lock_days
+  keep_replaced_days = each.value.keep_replaced_days
+  expire_days        = each.value.expire_days
+  policies           = each.value.policies
+}
+
+# apt asks without credentials, through the endpoint of this network.
+data "aws_iam_policy_document" "read_apt" {
+  statement {
+    sid       = "ReadFromThisNetwork"
+    actions   = ["s3:GetObject"]
+    resources = ["${local.bucket_arns.apt}/*"]
+
+    principals {
+      type        = "*"
+      identifiers = ["*"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceVpce"
+      values   = [aws_vpc_endpoint.s3.id]
+    }
+  }
+}
+
+data "aws_iam_policy_document" "write_logs" {
+  statement {
+    sid       = "BalancerWrites"
+    actions   = ["s3:PutObject"]
+    resources = ["${local.bucket_arns.logs}/balancer/AWSLogs/${local.account}/*"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["logdelivery.elasticloadbalancing.amazonaws.com"]
+    }
+  }
+}

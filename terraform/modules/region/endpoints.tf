@@ -1,0 +1,92 @@
+# How hosts reach the cloud's services without the internet.
+
+locals {
+  endpoint_services = toset(concat(
+    ["ssm", "logs", "kms", "secretsmanager", "sns"],
+    var.ecs == null ? [] : ["ecr.api", "ecr.dkr"],
+  ))
+  # The layers of an image in ECR lie in a bucket of the cloud's own.
+  layers_bucket = "${local.arn}:s3:::prod-${local.region}-starport-layer-bucket/*"
+}
+
+data "aws_iam_policy_document" "endpoint" {
+  statement {
+    sid       = "OnlyThisAccount"
+    actions   = ["*"]
+    resources = ["*"]
+
+    principals {
+      type        = "AWS"
+      identifiers = ["*"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:PrincipalAccount"
+      values   = [local.account]
+    }
+  }
+}
+
+data "aws_iam_policy_document" "endpoint_s3" {
+  statement {
+    sid       = "OnlyBucketsOfThisAccount"
+    actions   = ["s3:GetObject", "s3:GetObjectTagging", "s3:PutObject", "s3:PutObjectTagging", "s3:DeleteObject", "s3:ListBucket", "s3:AbortMultipartUpload"]
+    resources = ["*"]
+
+    principals {
+      type        = "*"
+      identifiers = ["*"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceAccount"
+      values   = [local.account]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.ecs[*]
+
+    content {
+      sid       = "ImageLayers"
+      actions   = ["s3:GetObject"]
+      resources = [local.layers_bucket]
+
+      principals {
+        type        = "*"
+        identifiers = ["*"]
+      }
+    }
+  }
+}
+
+resource "aws_vpc_endpoint" "s3" {
+  vpc_id            = aws_vpc.this.id
+  vpc_endpoint_type = "Gateway"
+  service_name      = "com.amazonaws.${local.region}.s3"
+  route_table_ids   = [for tier in ["data", "service"] : aws_route_table.this[tier].id]
+  policy            = data.aws_iam_policy_document.endpoint_s3.json
+  tags              = { Name = "${local.prefix}-s3" }
+}
+
+resource "aws_vpc_endpoint" "this" {
+  for_each            = local.endpoint_services
+  vpc_id              = aws_vpc.this.id
+  vpc_endpoint_type   = "Interface"
+  service_name        = "com.amazonaws.${local.region}.${each.key}"
+  subnet_ids          = local.subnet_ids.service
+  security_group_ids  = [aws_security_group.this["endpoints"].id]
+  private_dns_enabled = true
+  policy              = data.aws_iam_policy_document.endpoint.json
+  tags                = { Name = "${local.prefix}-${each.key}" }
+}
+
+# The only way to a shell: ssh inside a tunnel that the cloud opens for those whose role may.
+resource "aws_ec2_instance_connect_endpoint" "this" {
+  subnet_id          = aws_subnet.this["data1"].id
+  security_group_ids = [aws_security_group.this["shell"].id]
+  preserve_client_ip = false
+  tags               = { Name = local.prefix }
+}

@@ -1,0 +1,127 @@
+# Service hosts: nothing is kept on them, each is like the others, and the deploy replaces them.
+
+locals {
+  # The settings of DOB_API_* and DATABASE_*, without secrets; the image fetches those by the host's role. Databases stand
+  # by address, own region first, so that no name server is needed to reach them; their certificates hold the addresses.
+  database_hosts = concat(
+    [for zone in keys(local.zones) : cidrhost(cidrsubnet(var.cidr, 8, zone), local.database_byte)],
+    [for zone in keys(local.zones) : cidrhost(cidrsubnet(var.peer.cidr, 8, zone), local.database_byte)],
+  )
+  settings = {
+    DATABASE_URL           = "postgres://dob@${join(",", local.database_hosts)}/dob"
+    DOB_API_LISTEN         = "0.0.0.0:8080"
+    DOB_API_ADMIN_LISTEN   = "0.0.0.0:9080"
+    DOB_API_WRITE_PATIENCE = "30s"
+  }
+  launched = var.image == null ? 0 : 1
+}
+
+resource "aws_launch_template" "service" {
+  count         = local.launched
+  name          = local.prefix
+  description   = "Service hosts; each roll-out is a version of its own"
+  image_id      = var.image
+  instance_type = local.types.service
+  user_data     = base64encode(join("", [for name, value in local.settings : "${name}=${value}\n"]))
+  tags          = { Name = local.prefix, Role = "service" }
+
+  instance_initiated_shutdown_behavior = "terminate"
+  vpc_security_group_ids               = [aws_security_group.this["service"].id]
+
+  iam_instance_profile {
+    arn = aws_iam_instance_profile.this["service"].arn
+  }
+
+  metadata_options {
+    http_endpoint               = "enabled"
+    http_tokens                 = "required"
+    http_put_response_hop_limit = 1
+  }
+
+  block_device_mappings {
+    device_name = "/dev/xvda"
+
+    ebs {
+      volume_type           = "gp3"
+      volume_size           = 8
+      encrypted             = true
+      delete_on_termination = true
+    }
+  }
+
+  monitoring {
+    enabled = true
+  }
+
+  dynamic "tag_specifications" {
+    for_each = toset(["instance", "volume"])
+
+    content {
+      resource_type = tag_specifications.key
+      tags          = merge(local.tags, { Name = "${local.prefix}-app", Role = "service" })
+    }
+  }
+
+  lifecycle {
+    create_before_destroy = true
+    # A roll-out makes a version with the image it brings.
+    ignore_changes = [image_id]
+  }
+}
+
+resource "aws_autoscaling_group" "service" {
+  count               = local.launched
+  name                = local.prefix
+  min_size            = local.size.hosts[0]
+  max_size            = local.size.hosts[1]
+  vpc_zone_identifier = local.subnet_ids.service
+  target_group_arns   = [aws_lb_target_group.this["hosts"].arn]
+  # Asks /healthz, which a database that fails over never turns.
+  health_check_type         = "ELB"
+  health_check_grace_period = 120
+  default_instance_warmup   = 60
+  # The first hosts are healthy only once the databases are.
+  wait_for_capacity_timeout = "0"
+  termination_policies      = ["OldestLaunchTemplate", "OldestInstance"]
+  enabled_metrics           = ["GroupDesiredCapacity", "GroupInServiceInstances", "GroupTotalInstances"]
+
+  launch_template {
+    id      = aws_launch_template.service[0].id
+    version = aws_launch_template.service[0].latest_version
+  }
+
+  instance_maintenance_policy {
+    min_healthy_percentage = 100
+    max_healthy_percentage = 200
+  }
+
+  dynamic "tag" {
+    for_each = merge(local.tags, { Name = "${local.prefix}-app", Role = "service" })
+
+    content {
+      key                 = tag.key
+      value               = tag.value
+      propagate_at_launch = true
+    }
+  }
+
+  lifecycle {
+    # Which version runs is the deploy's business, how many hosts that of the load.
+    ignore_changes = [launch_template, desired_capacity]
+  }
+}
+
+resource "aws_autoscaling_policy" "service" {
+  count                  = local.launched
+  name                   = "${local.prefix}-cpu"
+  autoscaling_group_name = aws_autoscaling_group.service[0].name
+  policy_type            = "TargetTrackingScaling"
+
+  target_tracking_configuration {
+    target_value = 50
+
+    predefined_metric_specification {
+      predefined_metric_type = "ASGAverageCPUUtilization"
+    }
+  }
+}

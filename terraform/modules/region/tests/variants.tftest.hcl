@@ -1,0 +1,171 @@
+# What each setting adds, and what is there without any.
+
+mock_provider "aws" {
+  mock_data "aws_iam_policy_document" {
+    defaults = { json = "{}" }
+  }
+
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
+
+  mock_data "aws_region" {
+    defaults = { name = "eu-west-1" }
+  }
+
+  mock_data "aws_partition" {
+    defaults = { partition = "aws" }
+  }
+
+  mock_data "aws_availability_zones" {
+    defaults = { names = ["eu-west-1a", "eu-west-1b", "eu-west-1c"] }
+  }
+
+  mock_data "aws_kms_key" {
+    defaults = { arn = "arn:aws:kms:eu-west-1:123456789012:key/mrk-1" }
+  }
+}
+
+variables {
+  name    = "a"
+  cidr    = "10.0.0.0/16"
+  peer    = { name = "b", region = "eu-central-1", cidr = "10.1.0.0/16" }
+  domain  = "dob.example.com"
+  ssh_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA operator"
+}
+
+run "a_region_without_settings_has_no_extras" {
+  command = plan
+
+  assert {
+    condition     = length(aws_nat_gateway.this) + length(aws_route.nat) + length(aws_eip.nat) == 0
+    error_message = "there is NAT that nobody asked for"
+  }
+
+  assert {
+    condition     = length(aws_ecs_service.this) + length(aws_wafv2_web_acl.this) + length(aws_autoscaling_group.service) == 0
+    error_message = "there are containers, a web firewall or hosts that nobody asked for"
+  }
+
+  assert {
+    condition     = length(aws_route.peer) + length(aws_s3_bucket_replication_configuration.copies) == 0
+    error_message = "there is a way to a region that was not named"
+  }
+
+  assert {
+    condition     = [for host in ["db1", "db2", "db3", "monitor"] : aws_instance.this[host].private_ip] == ["10.0.1.11", "10.0.2.11", "10.0.3.11", "10.0.1.31"]
+    error_message = "hosts stand at other addresses than the playbooks and the other region know"
+  }
+}
+
+run "a_rate_limit_makes_a_web_firewall" {
+  command = plan
+
+  variables {
+    rate_limit = 2000
+  }
+
+  assert {
+    condition     = aws_wafv2_web_acl.this[0].rule[*].statement[0].rate_based_statement[0].limit == tolist([2000])
+    error_message = "the web firewall does not limit to 2000"
+  }
+}
+
+run "nat_is_there_when_asked_for" {
+  command = plan
+
+  variables {
+    nat = true
+  }
+
+  assert {
+    condition     = length(aws_nat_gateway.this) == 1 && length(aws_route.nat) == 2
+    error_message = "there is no way to the internet"
+  }
+}
+
+run "an_image_makes_service_hosts" {
+  command = plan
+
+  variables {
+    image = "ami-0123456789abcdef0"
+  }
+
+  assert {
+    condition     = aws_launch_template.service[0].metadata_options[0].http_tokens == "required" && aws_autoscaling_group.service[0].health_check_type == "ELB"
+    error_message = "hosts answer to IMDSv1, or are not asked for their health"
+  }
+
+  assert {
+    condition     = base64decode(aws_launch_template.service[0].user_data) == <<-EOT
+      DATABASE_URL=postgres://dob@10.0.1.11,10.0.2.11,10.0.3.11,10.1.1.11,10.1.2.11,10.1.3.11/dob
+      DOB_API_ADMIN_LISTEN=0.0.0.0:9080
+      DOB_API_LISTEN=0.0.0.0:8080
+      DOB_API_WRITE_PATIENCE=30s
+    EOT
+    error_message = "hosts get other settings, or a secret"
+  }
+}
+
+run "containers_share_the_requests_by_their_weight" {
+  command = plan
+
+  variables {
+    image = "ami-0123456789abcdef0"
+    ecs   = { image = "r/dob-api@sha256:0000000000000000000000000000000000000000000000000000000000000000", shell_image = "r/shell@sha256:0000000000000000000000000000000000000000000000000000000000000000", weight = 30 }
+  }
+
+  assert {
+    condition     = local.targets.hosts.weight == 70 && local.targets.tasks.weight == 30
+    error_message = "requests are shared otherwise than by the weight"
+  }
+
+  assert {
+    condition     = aws_ecs_service.this[0].network_configuration[0].assign_public_ip == false
+    error_message = "containers have public addresses"
+  }
+
+  assert {
+    condition     = contains(keys(aws_vpc_endpoint.this), "ecr.api") && contains(keys(aws_vpc_endpoint.this), "ecr.dkr")
+    error_message = "containers cannot reach their registry"
+  }
+}
+
+run "containers_alone_need_no_hosts" {
+  command = plan
+
+  variables {
+    ecs = { image = "r/dob-api@sha256:0000000000000000000000000000000000000000000000000000000000000000", shell_image = "r/shell@sha256:0000000000000000000000000000000000000000000000000000000000000000", weight = 100 }
+  }
+
+  assert {
+    condition     = length(aws_autoscaling_group.service) == 0 && local.targets.tasks.weight == 100
+    error_message = "there are hosts, or requests go to them"
+  }
+}
+
+run "a_region_that_knows_the_others_network_asks_for_a_peering" {
+  command = plan
+
+  variables {
+    peering = "vpc-0123456789abcdef0"
+  }
+
+  assert {
+    condition     = length(aws_vpc_peering_connection.this) == 1 && length(aws_vpc_peering_connection_accepter.this) == 0 && length(aws_route.peer) == 2
+    error_message = "no peering is asked for, or no route leads over it"
+  }
+}
+
+run "a_region_that_was_asked_accepts" {
+  command = plan
+
+  variables {
+    peering = "pcx-0123456789abcdef0"
+  }
+
+  assert {
+    condition     = length(aws_vpc_peering_connection.this) == 0 && length(aws_vpc_peering_connection_accepter.this) == 1 && length(aws_route.peer) == 2
+    error_message = "no peering is accepted, or no route leads over it"
+  }
+}

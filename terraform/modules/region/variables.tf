@@ -1,0 +1,146 @@
+variable "name" {
+  description = "The region's letter in names of hosts, as in a-db1."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z]$", var.name))
+    error_message = "A region's name is one lower-case letter, as in a."
+  }
+}
+
+variable "cidr" {
+  description = "Addresses of the region's network."
+  type        = string
+
+  validation {
+    condition     = can(cidrhost(var.cidr, 0)) && endswith(var.cidr, "/16")
+    error_message = "The network is a block of 16 bits, as in 10.0.0.0/16."
+  }
+}
+
+variable "peer" {
+  description = "The other region: its letter, where it is, and its addresses."
+  type        = object({ name = string, region = string, cidr = string })
+
+  validation {
+    condition     = can(cidrhost(var.peer.cidr, 0)) && var.peer.cidr != var.cidr && var.peer.name != var.name
+    error_message = "The other region needs a name and a network of its own."
+  }
+}
+
+variable "peering" {
+  description = "vpc-… of the other region to ask it for a peering, or pcx-… to accept the one it asked for; null before it exists."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.peering == null ? true : can(regex("^(vpc|pcx)-[0-9a-f]+$", var.peering))
+    error_message = "A peering begins with the other region's vpc_id (vpc-…), and is accepted by its peering_id (pcx-…): take one from its outputs."
+  }
+}
+
+variable "domain" {
+  description = "Public zone of the service, made by the global root; clients use api.<domain>."
+  type        = string
+
+  validation {
+    condition     = can(regex("^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]{2,}$", var.domain))
+    error_message = "The domain is written in lower case without a dot at its end, as in dob.example.com."
+  }
+}
+
+variable "ssh_key" {
+  description = "Public key of those who run the playbooks; database and monitoring hosts accept it, and are reached through the endpoint alone."
+  type        = string
+
+  validation {
+    condition     = can(regex("^(ssh-ed25519|ecdsa-sha2-nistp256) [A-Za-z0-9+/]+=*( .*)?$", var.ssh_key))
+    error_message = "The key is the line of an id_ed25519.pub file; an RSA key is not taken: make one with ssh-keygen -t ed25519."
+  }
+}
+
+variable "size" {
+  description = "small: the least that keeps every promise; medium: recommended; large: many millions of users."
+  type        = string
+  default     = "small"
+
+  validation {
+    condition     = contains(["small", "medium", "large"], var.size)
+    error_message = "The size is small, medium or large."
+  }
+}
+
+variable "architecture" {
+  description = "Processors of all hosts."
+  type        = string
+  default     = "x86_64"
+
+  validation {
+    condition     = contains(["x86_64", "arm64"], var.architecture)
+    error_message = "The architecture is x86_64 or arm64."
+  }
+}
+
+variable "image" {
+  description = "Image (ami-…) with which the first service hosts start; null before one is published. Later ones are rolled out by the deploy, and a change here does nothing."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.image == null ? true : can(regex("^ami-[0-9a-f]+$", var.image))
+    error_message = "An image is written like ami-0123456789abcdef0: take the one that was published in this region."
+  }
+}
+
+variable "ecs" {
+  description = "Containers to run as well, or instead: the service's image, an image with a shell that puts secrets in place, and the percentage of requests; null for none."
+  type = object({
+    image       = string
+    shell_image = string
+    weight      = number
+  })
+  default = null
+
+  validation {
+    condition     = var.ecs == null ? true : var.ecs.weight >= 0 && var.ecs.weight <= 100 && floor(var.ecs.weight) == var.ecs.weight
+    error_message = "The weight of the containers is a whole percentage from 0 to 100."
+  }
+
+  validation {
+    condition     = var.ecs == null ? true : alltrue([for image in [var.ecs.image, var.ecs.shell_image] : can(regex("@sha256:[0-9a-f]{64}$", image))])
+    error_message = "Container images are named by their digest, as in …/dob-api@sha256:…, so that all tasks run the same."
+  }
+
+  validation {
+    condition     = var.ecs == null || var.image != null ? true : var.ecs.weight == 100
+    error_message = "Without service hosts all requests go to the containers: set the weight to 100, or name an image for hosts."
+  }
+}
+
+variable "nat" {
+  description = "Whether database and monitoring hosts reach the internet: for the playbooks' first run and for upgrades from Debian's archive."
+  type        = bool
+  default     = false
+}
+
+variable "rate_limit" {
+  description = "Requests that one address may send in five minutes, by a web firewall; null for no firewall."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.rate_limit == null ? true : var.rate_limit >= 10 && var.rate_limit <= 2000000000
+    error_message = "The rate limit is from 10 to 2,000,000,000 requests in five minutes; null for none."
+  }
+}
+
+variable "alarm_email" {
+  description = "Who is told of alarms, after confirming a mail; null for nobody but the topic's other subscribers."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.alarm_email == null ? true : can(regex("^[^@ ]+@[^@ ]+\\.[^@ ]+$", var.alarm_email))
+    error_message = "The address for alarms is written like ops@example.com."
+  }
+}

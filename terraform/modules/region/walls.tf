@@ -1,0 +1,115 @@
+# A second wall: what a subnet's network ACL lets through, should a group be opened by mistake. It keeps no state, so
+# answers need rules of their own: to a client's port from 1024, to a host's of ours from 32768.
+
+locals {
+  here  = var.cidr
+  there = var.peer.cidr
+  peer  = { for tier, number in local.tiers : tier => cidrsubnet(var.peer.cidr, 5, number) }
+
+  walls = {
+    public = {
+      ingress = concat(
+        [
+          { cidr = "0.0.0.0/0", ports = [443, 443] },
+          { cidr = "0.0.0.0/0", ports = [80, 80] },
+          { cidr = local.here, ports = [1024, 65535] },
+        ],
+        var.nat ? [{ cidr = "0.0.0.0/0", ports = [1024, 65535] }] : [],
+      )
+      egress = concat(
+        [
+          { cidr = local.tier_cidrs.service, ports = [8080, 8080] },
+          { cidr = "0.0.0.0/0", ports = [1024, 65535] },
+        ],
+        var.nat ? [for port in [80, 443] : { cidr = "0.0.0.0/0", ports = [port, port] }] : [],
+      )
+    }
+    service = {
+      ingress = [
+        { cidr = local.tier_cidrs.public, ports = [8080, 8080] },
+        { cidr = local.tier_cidrs.data, ports = [9080, 9100] },
+        { cidr = local.here, ports = [443, 443] },
+        { cidr = local.there, ports = [32768, 65535] },
+        { cidr = "0.0.0.0/0", ports = [32768, 65535] },
+      ]
+      egress = [
+        { cidr = local.tier_cidrs.data, ports = [5432, 5432] },
+        { cidr = local.peer.data, ports = [5432, 5432] },
+        { cidr = local.tier_cidrs.data, ports = [19532, 19532] },
+        { cidr = "0.0.0.0/0", ports = [443, 443] },
+        { cidr = local.here, ports = [1024, 65535] },
+      ]
+    }
+    data = {
+      ingress = [
+        { cidr = local.tier_cidrs.data, ports = [0, 65535] },
+        { cidr = local.tier_cidrs.service, ports = [5432, 5432] },
+        { cidr = local.peer.service, ports = [5432, 5432] },
+        { cidr = local.peer.data, ports = [5432, 5432] },
+        { cidr = local.peer.data, ports = [8008, 8008] },
+        { cidr = local.tier_cidrs.service, ports = [19532, 19532] },
+        { cidr = "0.0.0.0/0", ports = [32768, 65535] },
+      ]
+      egress = [
+        { cidr = local.tier_cidrs.data, ports = [0, 65535] },
+        { cidr = local.tier_cidrs.service, ports = [9080, 9100] },
+        { cidr = local.peer.data, ports = [5432, 5432] },
+        { cidr = local.peer.data, ports = [8008, 8008] },
+        { cidr = "0.0.0.0/0", ports = [443, 443] },
+        { cidr = "0.0.0.0/0", ports = [80, 80] },
+        { cidr = local.here, ports = [32768, 65535] },
+        { cidr = local.there, ports = [32768, 65535] },
+      ]
+    }
+  }
+}
+
+resource "aws_network_acl" "this" {
+  for_each   = local.walls
+  vpc_id     = aws_vpc.this.id
+  subnet_ids = local.subnet_ids[each.key]
+  tags       = { Name = "${local.prefix}-${each.key}" }
+
+  # Between regions packets are smaller than within; this is how a host learns of it.
+  ingress {
+    rule_no    = 90
+    action     = "allow"
+    protocol   = "icmp"
+    cidr_block = "0.0.0.0/0"
+    icmp_type  = 3
+    icmp_code  = 4
+    from_port  = 0
+    to_port    = 0
+  }
+
+  dynamic "ingress" {
+    for_each = each.value.ingress
+
+    content {
+      rule_no    = 100 + 10 * ingress.key
+      action     = "allow"
+      protocol   = "tcp"
+      cidr_block = ingress.value.cidr
+      from_port  = ingress.value.ports[0]
+      to_port    = ingress.value.ports[1]
+    }
+  }
+
+  dynamic "egress" {
+    for_each = each.value.egress
+
+    content {
+      rule_no    = 100 + 10 * egress.key
+      action     = "allow"
+      protocol   = "tcp"
+      cidr_block = egress.value.cidr
+      from_port  = egress.value.ports[0]
+      to_port    = egress.value.ports[1]
+    }
+  }
+}
+
+resource "aws_default_network_acl" "this" {
+  default_network_acl_id = aws_vpc.this.default_network_acl_id
+  tags                   = { Name = "${local.prefix}-unused" }
+}

@@ -1,0 +1,64 @@
+"""Serves the cloud's interface on a port of this machine: emulator.py PORT. Three of its answers are mended.
+
+- The key of one region and its replica in another share a dictionary and an alias in the emulator.
+- It holds a bucket's policy against a request, but not the policy's conditions: "deny without TLS" would deny all.
+- It knows no EC2 Instance Connect Endpoint.
+"""
+
+import json
+import sys
+
+from moto.kms.models import kms_backends
+from moto.kms.responses import KmsResponse
+from moto.core.responses import ActionResult
+from moto.ec2.responses import EC2Response
+from moto.iam.access_control import PermissionResult
+from moto.s3.models import FakeBucket
+from moto.server import main
+
+
+def replicate_key(self):
+    region = self._get_param("ReplicaRegion")
+    key = self.kms_backend.replicate_key(self._get_param("KeyId"), region)
+    key.description = self._get_param("Description") or ""
+    key.policy = self._get_param("Policy") or key.policy
+    key.multi_region_configuration = {**key.multi_region_configuration, "MultiRegionKeyType": "REPLICA"}
+    key.aliases = {}
+    kms_backends[self.current_account][region].tagger.tag_resource(key.id, self._get_param("Tags") or [])
+    return json.dumps({"ReplicaKeyMetadata": key.to_dict()["KeyMetadata"], "ReplicaPolicy": key.policy})
+
+
+class ConnectEndpoints:
+    """The endpoints of all regions, by their ids."""
+
+    def __init__(self):
+        self.kept = {}
+
+    def create(self, request):
+        endpoint = {
+            "InstanceConnectEndpointId": f"eice-{len(self.kept):017x}",
+            "SubnetId": request._get_param("SubnetId"),
+            "SecurityGroupIds": request._get_param("SecurityGroupIds", []),
+            "PreserveClientIp": request._get_bool_param("PreserveClientIp"),
+            "Tags": [tag for given in request._get_param("TagSpecifications", []) for tag in given.get("Tags", given.get("Tag", []))],
+            "State": "create-complete",
+        }
+        self.kept[endpoint["InstanceConnectEndpointId"]] = endpoint
+        return ActionResult({"InstanceConnectEndpoint": endpoint})
+
+    def describe(self, request):
+        wanted = request._get_param("InstanceConnectEndpointIds", []) or list(self.kept)
+        return ActionResult({"InstanceConnectEndpoints": [self.kept[name] for name in wanted if name in self.kept]})
+
+    def delete(self, request):
+        endpoint = self.kept.pop(request._get_param("InstanceConnectEndpointId"))
+        return ActionResult({"InstanceConnectEndpoint": {**endpoint, "State": "delete-complete"}})
+
+
+endpoints = ConnectEndpoints()
+EC2Response.create_instance_connect_endpoint = lambda request: endpoints.create(request)
+EC2Response.describe_instance_connect_endpoints = lambda request: endpoints.describe(request)
+EC2Response.delete_instance_connect_endpoint = lambda request: endpoints.delete(request)
+KmsResponse.replicate_key = replicate_key
+FakeBucket.get_permission = lambda *_: PermissionResult.NEUTRAL
+main(["--host", "127.0.0.1", "--port", sys.argv[1]])

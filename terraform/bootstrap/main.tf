@@ -1,16 +1,42 @@
-# The bucket that holds the state of the other roots. A lock is a file beside the state.
+# Buckets that hold the states of the other roots: one in each region, so that a region's state is there while the other
+# region is not. A lock is a file beside the state.
+
+module "regions" {
+  source = "../modules/regions"
+}
+
+locals {
+  regions = module.regions.all
+  name    = "dob-api-state-${data.aws_caller_identity.this.account_id}"
+  tags    = { Project = "dob-api" }
+}
 
 provider "aws" {
-  region = var.region
+  region = local.regions.a.region
 
   default_tags {
-    tags = { Project = "dob-api" }
+    tags = local.tags
+  }
+}
+
+provider "aws" {
+  alias  = "b"
+  region = local.regions.b.region
+
+  default_tags {
+    tags = local.tags
   }
 }
 
 data "aws_caller_identity" "this" {}
 
-module "state" {
+module "state_a" {
   source = "../modules/bucket"
-  name   = "dob-api-state-${data.aws_caller_identity.this.account_id}"
+  name   = "${local.name}-${local.regions.a.region}"
+}
+
+module "state_b" {
+  source    = "../modules/bucket"
+  providers = { aws = aws.b }
+  name      = "${local.name}-${local.regions.b.region}"
 }

@@ -22,10 +22,10 @@ data "aws_iam_policy_document" "plan" {
   }
 
   statement {
-    sid           = "NoObjectsButTheState"
+    sid           = "NoObjectsButStates"
     effect        = "Deny"
     actions       = ["s3:GetObject", "s3:GetObjectVersion"]
-    not_resources = ["${local.state}/*"]
+    not_resources = [local.states]
   }
 }
 

@@ -3,7 +3,7 @@
 
 locals {
   issuer   = "token.actions.githubusercontent.com"
-  state    = "arn:aws:s3:::dob-api-state-${local.account}"
+  states   = "arn:aws:s3:::dob-api-state-${local.account}-*/*"
   key_arns = [for region in local.regions : replace(aws_kms_key.this.arn, ":${local.regions.a.region}:", ":${region.region}:")]
 
   workflows = {

@@ -1,8 +1,8 @@
-"""Serves the cloud's interface on a port of this machine: emulator.py PORT. Three of its answers are mended.
+"""Serves the cloud's interface on a port of this machine: emulator.py PORT. Where it falls short of what the configuration needs, it is mended.
 
 - The key of one region and its replica in another share a dictionary and an alias in the emulator.
 - It holds a bucket's policy against a request, but not the policy's conditions: "deny without TLS" would deny all.
-- It knows no EC2 Instance Connect Endpoint.
+- It knows no EC2 Instance Connect Endpoint, and does not switch detailed monitoring of an instance.
 """
 
 import json
@@ -26,6 +26,13 @@ def replicate_key(self):
     key.aliases = {}
     kms_backends[self.current_account][region].tagger.tag_resource(key.id, self._get_param("Tags") or [])
     return json.dumps({"ReplicaKeyMetadata": key.to_dict()["KeyMetadata"], "ReplicaPolicy": key.policy})
+
+
+def monitor_instances(self):
+    names = self._get_param("InstanceIds", [])
+    for name in names:
+        self.ec2_backend.get_instance(name).monitoring_state = "enabled"
+    return ActionResult({"InstanceMonitorings": [{"InstanceId": name, "Monitoring": {"State": "enabled"}} for name in names]})
 
 
 class ConnectEndpoints:
@@ -59,6 +66,7 @@ endpoints = ConnectEndpoints()
 EC2Response.create_instance_connect_endpoint = lambda request: endpoints.create(request)
 EC2Response.describe_instance_connect_endpoints = lambda request: endpoints.describe(request)
 EC2Response.delete_instance_connect_endpoint = lambda request: endpoints.delete(request)
+EC2Response.monitor_instances = monitor_instances
 KmsResponse.replicate_key = replicate_key
 FakeBucket.get_permission = lambda *_: PermissionResult.NEUTRAL
 main(["--host", "127.0.0.1", "--port", sys.argv[1]])

@@ -8,20 +8,29 @@ mock_provider "aws" {
   }
 }
 
-run "the_other_roots_are_told_where_their_state_is" {
-  command = plan
+mock_provider "aws" {
+  alias = "b"
 
-  assert {
-    condition     = strcontains(output.backend, "bucket = \"dob-api-state-123456789012\"\nregion = \"eu-west-1\"\n")
-    error_message = "the other roots are told otherwise"
+  mock_data "aws_iam_policy_document" {
+    defaults = { json = "{}" }
   }
 }
 
-run "a_region_that_is_a_zone_is_refused" {
-  command         = plan
-  expect_failures = [var.region]
+run "each_region_keeps_its_own_state" {
+  command = plan
 
-  variables {
-    region = "eu-west-1a"
+  assert {
+    condition     = output.primary == "bucket = \"dob-api-state-123456789012-eu-west-1\"\nregion = \"eu-west-1\"\n"
+    error_message = "the primary region's state is elsewhere"
+  }
+
+  assert {
+    condition     = output.failover == "bucket = \"dob-api-state-123456789012-eu-central-1\"\nregion = \"eu-central-1\"\n"
+    error_message = "the failover region's state is elsewhere"
+  }
+
+  assert {
+    condition     = output.global == output.failover
+    error_message = "the global state is lost with the primary region"
   }
 }

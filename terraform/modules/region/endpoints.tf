@@ -1,18 +1,29 @@
 # How hosts reach the cloud's services without the internet.
 
 locals {
-  endpoint_services = toset(concat(
-    ["ssm", "logs", "kms", "secretsmanager", "sns"],
-    var.ecs == null ? [] : ["ecr.api", "ecr.dkr"],
-  ))
+  endpoints = merge(
+    {
+      ssm            = ["ssm:GetParameter", "ssm:GetParameters"]
+      logs           = ["logs:CreateLogStream", "logs:PutLogEvents"]
+      kms            = ["kms:Decrypt", "kms:GenerateDataKey"]
+      secretsmanager = ["secretsmanager:GetSecretValue"]
+      sns            = ["sns:Publish"]
+    },
+    var.ecs == null ? {} : {
+      "ecr.api" = ["ecr:GetAuthorizationToken", "ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"]
+      "ecr.dkr" = ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"]
+    },
+  )
   # The layers of an image in ECR lie in a bucket of the cloud's own.
   layers_bucket = "${local.arn}:s3:::prod-${local.region}-starport-layer-bucket/*"
 }
 
 data "aws_iam_policy_document" "endpoint" {
+  for_each = local.endpoints
+
   statement {
     sid       = "OnlyThisAccount"
-    actions   = ["*"]
+    actions   = each.value
     resources = ["*"]
 
     principals {
@@ -72,14 +83,14 @@ resource "aws_vpc_endpoint" "s3" {
 }
 
 resource "aws_vpc_endpoint" "this" {
-  for_each            = local.endpoint_services
+  for_each            = local.endpoints
   vpc_id              = aws_vpc.this.id
   vpc_endpoint_type   = "Interface"
   service_name        = "com.amazonaws.${local.region}.${each.key}"
   subnet_ids          = local.subnet_ids.service
   security_group_ids  = [aws_security_group.this["endpoints"].id]
   private_dns_enabled = true
-  policy              = data.aws_iam_policy_document.endpoint.json
+  policy              = data.aws_iam_policy_document.endpoint[each.key].json
   tags                = { Name = "${local.prefix}-${each.key}" }
 }
 

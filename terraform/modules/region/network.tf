@@ -1,7 +1,7 @@
 # Three zones. Only the balancer, and NAT if it is asked for, stand in public subnets.
 
 locals {
-  zones = { for index, name in slice(data.aws_availability_zones.this.names, 0, min(3, length(data.aws_availability_zones.this.names))) : index + 1 => name }
+  zones = { for index, name in sort(data.aws_availability_zones.this.names) : index + 1 => name }
 
   # A tier is a block of 21 bits, so that one rule names it in all zones; a subnet's third byte ends with its zone.
   tiers      = { data = 0, service = 1, public = 2 }
@@ -24,8 +24,8 @@ resource "aws_vpc" "this" {
 
   lifecycle {
     precondition {
-      condition     = length(data.aws_availability_zones.this.names) >= 3
-      error_message = "The service needs three availability zones, and ${local.region} has fewer: take another region."
+      condition     = length(local.zones) == 3
+      error_message = "The service needs the availability zones a, b and c, and ${local.region} has not all three for this account: take another region in modules/regions."
     }
   }
 }

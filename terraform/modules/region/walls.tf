@@ -6,6 +6,9 @@ locals {
   there = var.peer.cidr
   peer  = { for tier, number in local.tiers : tier => cidrsubnet(var.peer.cidr, 5, number) }
 
+  # Between regions packets are smaller than within; a host learns of it by this message.
+  packet_size = { cidr = "0.0.0.0/0", ports = [0, 0], protocol = "icmp", icmp_type = 3, icmp_code = 4 }
+
   walls = {
     public = {
       ingress = concat(
@@ -70,25 +73,15 @@ resource "aws_network_acl" "this" {
   subnet_ids = local.subnet_ids[each.key]
   tags       = { Name = "${local.prefix}-${each.key}" }
 
-  # Between regions packets are smaller than within; this is how a host learns of it.
-  ingress {
-    rule_no    = 90
-    action     = "allow"
-    protocol   = "icmp"
-    cidr_block = "0.0.0.0/0"
-    icmp_type  = 3
-    icmp_code  = 4
-    from_port  = 0
-    to_port    = 0
-  }
-
   dynamic "ingress" {
-    for_each = each.value.ingress
+    for_each = concat([local.packet_size], each.value.ingress)
 
     content {
       rule_no    = 100 + 10 * ingress.key
       action     = "allow"
-      protocol   = "tcp"
+      protocol   = try(ingress.value.protocol, "tcp")
+      icmp_type  = try(ingress.value.icmp_type, null)
+      icmp_code  = try(ingress.value.icmp_code, null)
       cidr_block = ingress.value.cidr
       from_port  = ingress.value.ports[0]
       to_port    = ingress.value.ports[1]

@@ -1,0 +1,85 @@
+"""What the tests share: the configuration as it stands, and all roots applied to the emulator."""
+
+import concurrent.futures
+
+import pytest
+
+import cloud
+
+
+@pytest.fixture(scope="session")
+def configuration(tmp_path_factory):
+    """Every root and module, ready to be looked at without a cloud."""
+    made = cloud.Configuration(tmp_path_factory.mktemp("configuration"))
+    for folder in (*cloud.ROOTS, *cloud.MODULES):
+        flags = ["-lockfile=readonly"] if folder in cloud.ROOTS else []
+        made.terraform(folder, "init", "-backend=false", *flags)
+    return made
+
+
+class Applied(cloud.Configuration):
+    """All roots on the emulator, in the order that the README gives."""
+
+    def __init__(self, folder):
+        self.emulator = cloud.Emulator(folder)
+        super().__init__(folder, self.emulator.env)
+        for root in cloud.ROOTS:
+            (self.top / root / "emulator_override.tf").write_text('provider "aws" {\n  max_retries = 1\n}\n')
+        self.workers = concurrent.futures.ThreadPoolExecutor(2)
+
+    def apply(self, root, **settings):
+        if settings:
+            self.set(root, **settings)
+        self.infra("apply", root, "-auto-approve", "-input=false")
+
+    def both(self, action):
+        """Does something to both regions at the same time."""
+        list(self.workers.map(action, ("primary", "failover")))
+
+    def apply_all(self):
+        self.apply("bootstrap")
+        self.apply("global", domain="dob.example.com", repository="owner/dob-api")
+        settings = {"domain": "dob.example.com", "ssh_key": cloud.KEY, "image": cloud.IMAGE}
+        self.both(lambda root: self.apply(root, **settings))
+        self.apply("failover", **settings, peering=self.output("primary", "vpc_id"))
+        self.apply("primary", **settings, peering=self.output("failover", "peering_id"))
+        return self
+
+    def close(self):
+        self.workers.shutdown(cancel_futures=True)
+        self.emulator.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def applying(request, tmp_path_factory):
+    """Begins to apply at once, if a test needs it, while others look at the configuration."""
+    if not any("applied" in item.fixturenames for item in request.session.items):
+        yield None
+        return
+    made = Applied(tmp_path_factory.mktemp("applied"))
+    with concurrent.futures.ThreadPoolExecutor(1) as worker:
+        try:
+            yield worker.submit(made.apply_all)
+        finally:
+            made.close()
+
+
+@pytest.fixture(scope="session")
+def applied(applying):
+    return applying.result()
+
+
+@pytest.fixture(scope="session")
+def plans(applied):
+    """The plan of each root as it was applied."""
+    return {root: applied.plan(root) for root in cloud.ROOTS}
+
+
+@pytest.fixture(scope="session")
+def full_plan(applied):
+    """A region with everything that can be asked for."""
+    containers = {"image": f"r/dob-api@sha256:{'0' * 64}", "shell_image": f"r/shell@sha256:{'0' * 64}", "weight": 30}
+    (applied.top / "primary/full.tfvars.json").write_text(
+        cloud.json.dumps({"nat": True, "rate_limit": 2000, "alarm_email": "ops@example.com", "size": "medium", "ecs": containers})
+    )
+    return applied.plan("primary", "-var-file=full.tfvars.json")

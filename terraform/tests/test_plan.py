@@ -1,0 +1,157 @@
+"""What a reviewer would ask of the plan, held against each root as applied and against a region with every extra."""
+
+import ipaddress
+import json
+
+import pytest
+
+import cloud
+
+REGIONS = ("primary", "failover")
+ANYWHERE = {"0.0.0.0/0", "::/0"}
+# A database host answers these ports to itself, to services, to its monitoring host, and to the other region's hosts.
+DATABASE_PORTS = {5432, 8008, 8432, 2379, 2380}
+
+
+@pytest.fixture(scope="session", params=[*REGIONS, "full"])
+def region(request):
+    plan = request.getfixturevalue("full_plan") if request.param == "full" else request.getfixturevalue("plans")[request.param]
+    return list(cloud.resources(plan["planned_values"]["root_module"]))
+
+
+@pytest.fixture(scope="session")
+def everything(plans, full_plan):
+    return [one for plan in (*plans.values(), full_plan) for one in cloud.resources(plan["planned_values"]["root_module"])]
+
+
+def of(resources, kind):
+    found = [one["values"] for one in resources if one["type"] == kind and one["mode"] == "managed"]
+    assert found, f"there is no {kind} to look at"
+    return found
+
+
+def test_nothing_is_public_but_the_balancer(region):
+    assert [balancer["internal"] for balancer in of(region, "aws_lb")] == [False]
+    assert not any(subnet["map_public_ip_on_launch"] for subnet in of(region, "aws_subnet"))
+    assert not any(host.get("associate_public_ip_address") for host in of(region, "aws_instance"))
+    for template in of(region, "aws_launch_template"):
+        assert not template["network_interfaces"]
+    public = {subnet["id"] for subnet in of(region, "aws_subnet") if "public" in subnet["tags"]["Name"]}
+    assert len(public) == 3 and set(of(region, "aws_lb")[0]["subnets"]) == public
+    for blocked in of(region, "aws_s3_bucket_public_access_block"):
+        assert all(blocked[rule] for rule in ("block_public_acls", "block_public_policy", "ignore_public_acls", "restrict_public_buckets"))
+
+
+def test_the_internet_may_only_open_443_and_80_at_the_balancer(region):
+    groups = {group["id"]: group["name"] for group in of(region, "aws_security_group")}
+    opened = [rule for rule in of(region, "aws_vpc_security_group_ingress_rule") if rule["cidr_ipv4"] in ANYWHERE or rule["cidr_ipv6"]]
+    assert {(groups[rule["security_group_id"]][10:], rule["from_port"], rule["to_port"]) for rule in opened} == {
+        ("balancer", 443, 443),
+        ("balancer", 80, 80),
+    }
+
+
+def test_every_rule_says_what_for_and_refers_to_a_group_or_to_fixed_hosts(region):
+    for kind in ("aws_vpc_security_group_ingress_rule", "aws_vpc_security_group_egress_rule"):
+        for rule in of(region, kind):
+            assert rule["description"] and rule["ip_protocol"] in ("tcp", "icmp")
+            if rule["cidr_ipv4"] and rule["cidr_ipv4"] not in ANYWHERE:
+                assert ipaddress.ip_network(rule["cidr_ipv4"]).is_private
+
+
+def test_database_ports_are_open_to_services_databases_and_monitoring_alone(region):
+    groups = {group["id"]: group["name"][10:] for group in of(region, "aws_security_group")}
+    seen = set()
+    for rule in of(region, "aws_vpc_security_group_ingress_rule"):
+        if groups[rule["security_group_id"]] == "database" and rule["ip_protocol"] == "tcp":
+            ports = DATABASE_PORTS & set(range(rule["from_port"], rule["to_port"] + 1))
+            source = groups.get(rule["referenced_security_group_id"]) or rule["cidr_ipv4"]
+            seen |= {(source, port) for port in ports}
+    own = {(source, port) for source, port in seen if source in groups.values()}
+    assert own == {("service", 5432)} | {("database", port) for port in DATABASE_PORTS} | {("monitoring", 8008), ("monitoring", 2379)}
+    # Of the other region: its services' block and its hosts, and never its etcd.
+    assert {port for source, port in seen - own} == {5432, 8008}
+    assert {ipaddress.ip_network(source).prefixlen for source, _ in seen - own} == {21, 32}
+
+
+def test_all_that_keeps_data_is_encrypted(everything):
+    assert all(volume["encrypted"] for volume in of(everything, "aws_ebs_volume"))
+    assert all(disk["encrypted"] for host in of(everything, "aws_instance") for disk in host["root_block_device"])
+    for template in of(everything, "aws_launch_template"):
+        assert [disk["ebs"][0]["encrypted"] for disk in template["block_device_mappings"]] == ["true"]
+    assert all(topic["kms_master_key_id"] for topic in of(everything, "aws_sns_topic"))
+    assert all(group["kms_key_id"] for group in of(everything, "aws_cloudwatch_log_group"))
+    encrypted = {one["bucket"] for one in of(everything, "aws_s3_bucket_server_side_encryption_configuration")}
+    assert encrypted == {bucket["bucket"] for bucket in of(everything, "aws_s3_bucket")}
+
+
+def test_no_policy_allows_every_action_on_every_resource(everything):
+    policies = [one["policy"] for one in of(everything, "aws_iam_role_policy") + of(everything, "aws_vpc_endpoint")]
+    policies += [one["policy"] for one in of(everything, "aws_s3_bucket_policy")]
+    assert len(policies) > 20
+    for policy in map(json.loads, policies):
+        for statement in policy["Statement"]:
+            actions, resources = (statement.get(key, []) for key in ("Action", "Resource"))
+            wild = [action for action in ([actions] if isinstance(actions, str) else actions) if action == "*" or action.endswith(":*")]
+            assert statement["Effect"] == "Deny" or not wild or "*" not in resources, statement
+
+
+def test_a_workflow_is_bound_to_one_repository_and_environment(plans):
+    roles = [one for one in cloud.resources(plans["global"]["planned_values"]["root_module"]) if one["type"] == "aws_iam_role"]
+    subjects = {
+        role["index"]: json.loads(role["values"]["assume_role_policy"])["Statement"][0]["Condition"]["StringEquals"]["token.actions.githubusercontent.com:sub"]
+        for role in roles
+    }
+    environments = {name: f"environment:{name}" for name in ("infra", "release", "deploy", "database")} | {"plan": "pull_request"}
+    assert subjects == {name: f"repo:owner/dob-api:{where}" for name, where in environments.items()}
+
+
+def test_hosts_answer_to_imdsv2_alone(region):
+    options = [one["metadata_options"][0] for one in of(region, "aws_instance") + of(region, "aws_launch_template")]
+    assert {(option["http_tokens"], option["http_put_response_hop_limit"]) for option in options} == {("required", 1)}
+
+
+def test_what_holds_data_is_protected_from_deletion(region, applied):
+    assert all(host["disable_api_termination"] for host in of(region, "aws_instance"))
+    assert all(balancer["enable_deletion_protection"] for balancer in of(region, "aws_lb"))
+    assert not any(bucket["force_destroy"] for bucket in of(region, "aws_s3_bucket"))
+    locked = {one["bucket"].split("-")[2] for one in of(region, "aws_s3_bucket_object_lock_configuration")}
+    assert locked == {"backup", "copies"}
+
+
+def test_nothing_can_be_destroyed_before_it_is_unprotected(applied):
+    for root in ("primary", "failover", "global"):
+        with pytest.raises(cloud.Failed, match="prevent_destroy"):
+            applied.infra("plan", root, "-destroy", "-lock=false", "-no-color")
+
+
+def test_the_balancer_has_the_numbers_of_the_service(region):
+    balancer = of(region, "aws_lb")[0]
+    assert (balancer["idle_timeout"], balancer["desync_mitigation_mode"], balancer["drop_invalid_header_fields"]) == (60, "strictest", True)
+    for group in of(region, "aws_lb_target_group"):
+        check = group["health_check"][0]
+        assert (check["path"], check["interval"], check["timeout"]) == ("/healthz", 5, 2)
+        assert (check["healthy_threshold"], check["unhealthy_threshold"]) == (2, 2)
+        # A write may wait 30 s for a primary; an answer must not be cut off.
+        assert int(group["deregistration_delay"]) > 30
+    assert {listener["port"]: listener.get("ssl_policy") for listener in of(region, "aws_lb_listener") if listener["port"] == 443} == {
+        443: "ELBSecurityPolicy-TLS13-1-2-Res-2021-06"
+    }
+
+
+def test_both_regions_are_alike(plans):
+    def shape(root):
+        found = cloud.resources(plans[root]["planned_values"]["root_module"])
+        return sorted(one["address"] for one in found if one["mode"] == "managed" and "peering" not in one["address"])
+
+    other = {cidr.replace("10.0.", "10.x.").replace("10.1.", "10.0.").replace("10.x.", "10.1.") for cidr in shape("failover")}
+    assert sorted(other) == shape("primary")
+
+
+def test_no_secret_is_in_a_state(applied):
+    """Nothing here makes, reads or is given one."""
+    secret = {"aws_ssm_parameter", "aws_secretsmanager_secret_version", "random_password", "tls_private_key"}
+    for root in cloud.ROOTS:
+        state = json.loads(applied.infra("show", root, "-json"))
+        kinds = {one["type"] for one in cloud.resources(state["values"]["root_module"])}
+        assert len(kinds) > 5 and not kinds & secret

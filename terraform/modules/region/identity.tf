@@ -30,7 +30,7 @@ data "aws_iam_policy_document" "trust" {
     }
 
     dynamic "condition" {
-      for_each = each.value.trusted == "ec2" ? [] : [local.account]
+      for_each = contains(["ec2", "s3"], each.value.trusted) ? [] : [local.account]
 
       content {
         test     = "StringEquals"

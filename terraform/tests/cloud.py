@@ -59,7 +59,7 @@ class Configuration:
         self.top = folder / "terraform"
         ignored = shutil.ignore_patterns(".terraform", "*.tfstate*", "*.tfvars", "*_override.tf", "backend.hcl", "__pycache__")
         shutil.copytree(HERE.parent, self.top, ignore=ignored)
-        self.env = os.environ | {"TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1"} | provider_settings(folder) | (extra or {})
+        self.env = os.environ | {"TF_IN_AUTOMATION": "1", "TF_CLI_ARGS": "-no-color", "CHECKPOINT_DISABLE": "1"} | provider_settings(folder) | (extra or {})
 
     def terraform(self, folder, *arguments, **options):
         return run("nice", "terraform", f"-chdir={folder}", *arguments, cwd=self.top, env=self.env, **options).stdout
@@ -94,7 +94,6 @@ class Emulator:
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_MAX_ATTEMPTS": "2",
         }
         settings = {"MOTO_AMIS_PATH": str(HERE / "images.json"), "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
         self.log = (folder / "emulator.log").open("w")

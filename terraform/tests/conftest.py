@@ -24,7 +24,7 @@ class Applied(cloud.Configuration):
         self.emulator = cloud.Emulator(folder)
         super().__init__(folder, self.emulator.env)
         for root in cloud.ROOTS:
-            (self.top / root / "emulator_override.tf").write_text('provider "aws" {\n  max_retries = 1\n}\n')
+            (self.top / root / "emulator_override.tf").write_text('provider "aws" {\n  max_retries = 4\n}\n')
         self.workers = concurrent.futures.ThreadPoolExecutor(2)
 
     def apply(self, root, **settings):

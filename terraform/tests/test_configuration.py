@@ -20,7 +20,7 @@ def test_a_root_or_module_is_valid(configuration, folder):
 
 @pytest.mark.parametrize("folder", ["bootstrap", "global", *cloud.MODULES])
 def test_what_is_promised_holds_and_bad_input_is_refused(configuration, folder):
-    said = configuration.terraform(folder, "test", "-no-color")
+    said = configuration.terraform(folder, "test")
     assert re.search(r"Success! [1-9]\d* passed, 0 failed", said), said
 
 

@@ -59,7 +59,9 @@ class Configuration:
         self.top = folder / "terraform"
         ignored = shutil.ignore_patterns(".terraform", "*.tfstate*", "*.tfvars", "*_override.tf", "backend.hcl", "__pycache__")
         shutil.copytree(HERE.parent, self.top, ignore=ignored)
-        self.env = os.environ | {"TF_IN_AUTOMATION": "1", "TF_CLI_ARGS": "-no-color", "CHECKPOINT_DISABLE": "1"} | provider_settings(folder) | (extra or {})
+        # The emulator is one process: more at once only makes it answer later.
+        settings = {"TF_IN_AUTOMATION": "1", "TF_CLI_ARGS": "-no-color", "TF_CLI_ARGS_apply": "-parallelism=6", "CHECKPOINT_DISABLE": "1"}
+        self.env = os.environ | settings | provider_settings(folder) | (extra or {})
 
     def terraform(self, folder, *arguments, **options):
         return run("nice", "terraform", f"-chdir={folder}", *arguments, cwd=self.top, env=self.env, **options).stdout

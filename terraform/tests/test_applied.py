@@ -13,6 +13,17 @@ import cloud
 
 # What the emulator forgets, so that it is planned again; nothing else may differ after an apply.
 FORGOTTEN = {
+    "aws_autoscaling_group": {"default_instance_warmup", "instance_maintenance_policy", "capacity_reservation_specification"},
+    "aws_autoscaling_policy": {"enabled", "predictive_scaling_configuration"},
+    "aws_instance": {"disable_api_termination", "vpc_security_group_ids"},
+    # It counts the template's own tags among those of what is launched.
+    "aws_launch_template": {"latest_version", "tag_specifications"},
+    # The kind of an ICMP message.
+    "aws_network_acl": {"ingress"},
+    "aws_s3_bucket_replication_configuration": {"rule"},
+    # Of rules that refer to a group.
+    "aws_vpc_security_group_egress_rule": {"description"},
+    "aws_vpc_security_group_ingress_rule": {"description"},
 }
 
 

@@ -64,14 +64,29 @@ data "aws_iam_policy_document" "release" {
   }
 
   statement {
-    sid       = "Images"
-    actions   = ["ec2:RegisterImage", "ec2:CopyImage", "ec2:CreateTags", "ec2:DescribeImages", "ec2:DescribeSnapshots"]
+    sid = "Images"
+    actions = [
+      "ec2:CopyImage", "ec2:CreateTags", "ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeLaunchTemplates",
+      "ec2:DescribeLaunchTemplateVersions", "ec2:DescribeSnapshots", "ec2:RegisterImage",
+    ]
     resources = ["*"]
 
     condition {
       test     = local.in_both_regions.test
       variable = local.in_both_regions.variable
       values   = local.in_both_regions.values
+    }
+  }
+
+  statement {
+    sid       = "ShareAndPrune"
+    actions   = ["ec2:DeleteSnapshot", "ec2:DeregisterImage", "ec2:ModifyImageAttribute", "ec2:ModifySnapshotAttribute"]
+    resources = flatten([for region in local.regions : [for kind in ["image", "snapshot"] : "arn:aws:ec2:${region.region}::${kind}/*"]])
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/Project"
+      values   = ["dob-api"]
     }
   }
 
@@ -141,8 +156,8 @@ data "aws_iam_policy_document" "deploy" {
   }
 }
 
-# Runs the playbooks: finds hosts, opens tunnels to them, keeps the secrets, and fences a region that is lost.
-data "aws_iam_policy_document" "database" {
+# Reaches the hosts, as the restore drill does: finds them and opens tunnels to them.
+data "aws_iam_policy_document" "drill" {
   statement {
     sid       = "Look"
     actions   = ["ec2:DescribeInstances", "ec2:DescribeInstanceConnectEndpoints", "ec2:DescribeRegions", "ssm:DescribeParameters"]
@@ -160,6 +175,12 @@ data "aws_iam_policy_document" "database" {
       values   = ["22"]
     }
   }
+
+}
+
+# Runs the playbooks: reaches the hosts, keeps the secrets, and fences a region that is lost.
+data "aws_iam_policy_document" "database" {
+  source_policy_documents = [data.aws_iam_policy_document.drill.json]
 
   statement {
     sid       = "Fence"

@@ -11,6 +11,7 @@ locals {
     infra    = { subject = "environment:infra", policy = data.aws_iam_policy_document.infra.json, managed = "PowerUserAccess" }
     release  = { subject = "environment:release", policy = data.aws_iam_policy_document.release.json, managed = null }
     deploy   = { subject = "environment:deploy", policy = data.aws_iam_policy_document.deploy.json, managed = null }
+    drill    = { subject = "environment:drill", policy = data.aws_iam_policy_document.drill.json, managed = null }
     database = { subject = "environment:database", policy = data.aws_iam_policy_document.database.json, managed = null }
   }
 }

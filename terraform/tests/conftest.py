@@ -7,6 +7,11 @@ import pytest
 import cloud
 
 
+def pytest_collection_modifyitems(items):
+    """What looks at the configuration goes first: an apply, which mostly waits, is on its way meanwhile."""
+    items.sort(key=lambda item: "applied" in item.fixturenames)
+
+
 @pytest.fixture(scope="session")
 def configuration(tmp_path_factory):
     """Every root and module, ready to be looked at without a cloud."""

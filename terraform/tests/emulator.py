@@ -2,11 +2,13 @@
 
 - The key of one region and its replica in another share a dictionary and an alias in the emulator.
 - It holds a bucket's policy against a request, but not the policy's conditions: "deny without TLS" would deny all.
+- It mixes up requests that come at the same time.
 - It knows no EC2 Instance Connect Endpoint, and does not switch detailed monitoring of an instance.
 """
 
 import json
 import sys
+import threading
 
 from moto.kms.models import kms_backends
 from moto.kms.responses import KmsResponse
@@ -14,7 +16,7 @@ from moto.core.responses import ActionResult
 from moto.ec2.responses import EC2Response
 from moto.iam.access_control import PermissionResult
 from moto.s3.models import FakeBucket
-from moto.server import main
+from moto.server import DomainDispatcherApplication, main
 
 
 def replicate_key(self):
@@ -62,6 +64,15 @@ class ConnectEndpoints:
         return ActionResult({"InstanceConnectEndpoint": {**endpoint, "State": "delete-complete"}})
 
 
+answer, one = DomainDispatcherApplication.__call__, threading.Lock()
+
+
+def answer_one_at_a_time(*request):
+    with one:
+        return answer(*request)
+
+
+DomainDispatcherApplication.__call__ = answer_one_at_a_time
 endpoints = ConnectEndpoints()
 EC2Response.create_instance_connect_endpoint = lambda request: endpoints.create(request)
 EC2Response.describe_instance_connect_endpoints = lambda request: endpoints.describe(request)

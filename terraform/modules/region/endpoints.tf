@@ -73,6 +73,25 @@ data "aws_iam_policy_document" "endpoint_s3" {
   }
 }
 
+data "aws_iam_policy_document" "endpoint_peer_s3" {
+  statement {
+    sid       = "OnlyBackups"
+    actions   = ["s3:GetObject", "s3:GetObjectTagging", "s3:PutObject", "s3:PutObjectTagging", "s3:DeleteObject", "s3:ListBucket", "s3:AbortMultipartUpload"]
+    resources = flatten([for bucket in local.backup_buckets : [bucket, "${bucket}/*"]])
+
+    principals {
+      type        = "AWS"
+      identifiers = ["*"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:PrincipalAccount"
+      values   = [local.account]
+    }
+  }
+}
+
 resource "aws_vpc_endpoint" "s3" {
   vpc_id            = aws_vpc.this.id
   vpc_endpoint_type = "Gateway"
@@ -80,6 +99,24 @@ resource "aws_vpc_endpoint" "s3" {
   route_table_ids   = [for tier in ["data", "service"] : aws_route_table.this[tier].id]
   policy            = data.aws_iam_policy_document.endpoint_s3.json
   tags              = { Name = "${local.prefix}-s3" }
+}
+
+# A gateway leads to buckets of its own region alone; this leads to where the other region keeps its backups.
+resource "aws_vpc_endpoint" "peer_s3" {
+  vpc_id              = aws_vpc.this.id
+  vpc_endpoint_type   = "Interface"
+  service_name        = "com.amazonaws.${var.peer.region}.s3"
+  service_region      = var.peer.region
+  subnet_ids          = local.subnet_ids.service
+  security_group_ids  = [aws_security_group.this["endpoints"].id]
+  private_dns_enabled = true
+  policy              = data.aws_iam_policy_document.endpoint_peer_s3.json
+  tags                = { Name = "${local.prefix}-s3-${var.peer.name}" }
+
+  # Its names are for the hosts of this network.
+  dns_options {
+    private_dns_only_for_inbound_resolver_endpoint = false
+  }
 }
 
 resource "aws_vpc_endpoint" "this" {

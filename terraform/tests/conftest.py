@@ -1,6 +1,7 @@
 """What the tests share: the configuration as it stands, and all roots applied to the emulator."""
 
 import concurrent.futures
+import sys
 
 import pytest
 
@@ -50,6 +51,19 @@ class Applied(cloud.Configuration):
         self.apply("primary", **settings, peering=self.output("failover", "peering_id"))
         return self
 
+    def settle_secrets(self):
+        """Has the secrets made that are missing, and returns those of each region."""
+        authority = self.top / "ca.crt"
+        authority.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+        cloud.run(sys.executable, self.top / "secrets", "--ca", authority, env=self.env)
+        return {region: dict(self.parameters(region)) for region in cloud.REGIONS.values()}
+
+    def parameters(self, region):
+        for page in self.emulator.client("ssm", region).get_paginator("get_parameters_by_path").paginate(Path="/dob-api", WithDecryption=True):
+            for one in page["Parameters"]:
+                assert one["Type"] == "SecureString"
+                yield one["Name"], one["Value"]
+
     def close(self):
         self.workers.shutdown(cancel_futures=True)
         self.emulator.close()
@@ -72,6 +86,12 @@ def applying(request, tmp_path_factory):
 @pytest.fixture(scope="session")
 def applied(applying):
     return applying.result()
+
+
+@pytest.fixture(scope="session")
+def secrets(applied):
+    """The secrets of each region, as the deploy makes them."""
+    return applied.settle_secrets()
 
 
 @pytest.fixture(scope="session")

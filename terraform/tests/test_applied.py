@@ -70,31 +70,6 @@ def test_a_second_writer_is_kept_out_by_the_lock(applied):
 
 
 @pytest.mark.parametrize("name", cloud.REGIONS)
-def test_hosts_are_found_by_their_tags_as_the_outputs_say(applied, name):
-    """What an inventory asks: Project and Role; and what it makes of Name, Region, address and zone."""
-    ec2 = applied.emulator.client("ec2", cloud.REGIONS[name])
-    filters = [{"Name": "tag:Project", "Values": ["dob-api"]}, {"Name": "tag:Role", "Values": ["database", "monitoring"]}]
-    found = {}
-    for group in ec2.describe_instances(Filters=filters)["Reservations"]:
-        for host in group["Instances"]:
-            tags = {tag["Key"]: tag["Value"] for tag in host["Tags"]}
-            assert tags["Region"] == name
-            found[tags["Name"]] = {
-                "id": host["InstanceId"],
-                "address": host["PrivateIpAddress"],
-                "zone": host["Placement"]["AvailabilityZone"],
-                "role": tags["Role"],
-            }
-    network = {"a": "10.0", "b": "10.1"}[name]
-    assert found == applied.output({"a": "primary", "b": "failover"}[name], "hosts")
-    assert {host: one["address"] for host, one in found.items()} == {
-        **{f"dob-api-{name}-db{zone}": f"{network}.{zone}.11" for zone in (1, 2, 3)},
-        f"dob-api-{name}-monitor": f"{network}.1.31",
-    }
-    assert len({one["zone"] for one in found.values() if one["role"] == "database"}) == 3
-
-
-@pytest.mark.parametrize("name", cloud.REGIONS)
 def test_every_volume_is_tagged_as_its_host(applied, name):
     ec2 = applied.emulator.client("ec2", cloud.REGIONS[name])
     volumes = ec2.describe_volumes(Filters=[{"Name": "tag:Project", "Values": ["dob-api"]}])["Volumes"]
@@ -174,26 +149,13 @@ def test_containers_get_their_secrets_as_files(full_plan, tmp_path):
     assert not set(names) & set(settings)
 
 
-def test_secrets_are_made_once_and_are_the_same_in_both_regions(applied, tmp_path):
-    ca = tmp_path / "ca.crt"
-    ca.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
-
-    def settle():
-        cloud.run(sys.executable, applied.top / "secrets", "--ca", ca, cwd=applied.top, env=applied.env)
-        found = {}
-        for region in cloud.REGIONS.values():
-            parameters = applied.emulator.client("ssm", region).get_parameters_by_path(Path="/dob-api", WithDecryption=True)["Parameters"]
-            assert all(parameter["Type"] == "SecureString" for parameter in parameters)
-            found[region] = {parameter["Name"]: parameter["Value"] for parameter in parameters}
-        return found
-
-    made = settle()
-    assert settle() == made and made["eu-west-1"] == made["eu-central-1"]
-    assert len(set(made["eu-west-1"].values())) == 7
+def test_secrets_are_made_once_and_are_the_same_in_both_regions(applied, secrets):
+    assert applied.settle_secrets() == secrets and secrets["eu-west-1"] == secrets["eu-central-1"]
+    assert len(set(secrets["eu-west-1"].values())) == 7
     # What service hosts may read is there.
     policy = applied.emulator.client("iam", "us-east-1").get_role_policy(RoleName="dob-api-a-service", PolicyName="service")["PolicyDocument"]
     allowed = {arn.split(":parameter")[1] for arn in policy["Statement"][0]["Resource"]}
-    assert allowed == {"/dob-api/database-password", "/dob-api/database-ca"} <= made["eu-west-1"].keys()
+    assert allowed == {"/dob-api/database-password", "/dob-api/database-ca"} <= secrets["eu-west-1"].keys()
 
 
 def test_a_key_given_for_a_certificate_is_refused(applied, tmp_path):

@@ -86,15 +86,35 @@ def test_all_that_keeps_data_is_encrypted(everything):
     assert encrypted == {bucket["bucket"] for bucket in of(everything, "aws_s3_bucket")}
 
 
-def test_no_policy_allows_every_action_on_every_resource(everything):
-    kinds = ("aws_iam_role_policy", "aws_vpc_endpoint", "aws_s3_bucket_policy")
-    policies = [one["policy"] for kind in kinds for one in of(everything, kind) if "policy" in one]
-    assert len(policies) > 20
-    for policy in map(json.loads, policies):
+def policies(resources):
+    """Every policy document of a plan, with the resource that it stands in."""
+    for one in resources:
+        for name in ("policy", "assume_role_policy"):
+            if one["mode"] == "managed" and isinstance(one["values"].get(name), str):
+                yield one, json.loads(one["values"][name])
+
+
+def listed(given):
+    return [given] if isinstance(given, str) else given
+
+
+def test_no_policy_allows_a_wildcard_of_actions_on_a_wildcard_of_resources(everything):
+    found = list(policies(everything))
+    assert {one["type"] for one, _ in found} >= {"aws_iam_role", "aws_iam_role_policy", "aws_kms_key", "aws_s3_bucket_policy", "aws_vpc_endpoint"}
+    for one, policy in found:
         for statement in policy["Statement"]:
-            actions, resources = (statement.get(key, []) for key in ("Action", "Resource"))
-            wild = [action for action in ([actions] if isinstance(actions, str) else actions) if action == "*" or action.endswith(":*")]
-            assert statement["Effect"] == "Deny" or not wild or "*" not in resources, statement
+            # In a key's policy the star is the key itself.
+            if statement["Effect"] == "Deny" or one["type"].startswith("aws_kms_"):
+                continue
+            assert "NotAction" not in statement and "NotResource" not in statement, (one["address"], statement)
+            wild = [action for action in listed(statement["Action"]) if "*" in action]
+            assert not wild or "*" not in listed(statement.get("Resource", [])), (one["address"], statement)
+
+
+def test_policies_of_the_cloud_are_attached_to_those_who_look_and_who_apply_alone(plans):
+    found = cloud.resources(plans["global"]["planned_values"]["root_module"])
+    attached = {one["index"]: one["values"]["policy_arn"].rsplit("/")[-1] for one in found if one["type"] == "aws_iam_role_policy_attachment"}
+    assert attached == {"plan": "ReadOnlyAccess", "infra": "PowerUserAccess"}
 
 
 def test_a_workflow_is_bound_to_one_repository_and_environment(plans):

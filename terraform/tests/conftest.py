@@ -38,15 +38,18 @@ class Applied(cloud.Configuration):
             self.set(root, **settings)
         self.infra("apply", root, "-auto-approve", "-input=false")
 
-    def both(self, action):
-        """Does something to both regions at the same time."""
-        list(self.workers.map(action, ("primary", "failover")))
+    def destroy(self, root):
+        self.infra("destroy", root, "-auto-approve", "-input=false")
+
+    def each(self, action, *roots):
+        """Does something to several roots, two at a time, and returns what came of it by root."""
+        return dict(zip(roots, self.workers.map(action, roots)))
 
     def apply_all(self):
         self.apply("bootstrap")
         self.apply("global", domain="dob.example.com", repository="owner/dob-api")
         settings = {"domain": "dob.example.com", "ssh_key": cloud.KEY, "image": cloud.IMAGE}
-        self.both(lambda root: self.apply(root, **settings))
+        self.each(lambda root: self.apply(root, **settings), "primary", "failover")
         self.apply("failover", **settings, peering=self.output("primary", "vpc_id"))
         self.apply("primary", **settings, peering=self.output("failover", "peering_id"))
         return self
@@ -97,7 +100,7 @@ def secrets(applied):
 @pytest.fixture(scope="session")
 def plans(applied):
     """The plan of each root as it was applied."""
-    return {root: applied.plan(root) for root in cloud.ROOTS}
+    return applied.each(applied.plan, *cloud.ROOTS)
 
 
 @pytest.fixture(scope="session")

@@ -34,12 +34,11 @@ def left(applied, region):
 def test_destroy_leaves_nothing(applied):
     applied.emulator.client("s3", "eu-west-1").put_object(Bucket=applied.output("primary", "buckets")["backup"], Key="kept", Body=b"data")
     cloud.run(applied.top / "infra", "unprotect", cwd=applied.top, env=applied.env)
-    applied.both(lambda root: applied.infra("apply", root, "-auto-approve", "-input=false"))
-    for root in ("primary", "failover"):
-        applied.infra("destroy", root, "-auto-approve", "-input=false")
-    for root in ("global", "bootstrap"):
-        applied.infra("apply", root, "-auto-approve", "-input=false")
-        applied.infra("destroy", root, "-auto-approve", "-input=false")
+    applied.each(applied.apply, "primary", "failover", "global")
+    applied.each(applied.destroy, "primary", "failover")
+    applied.destroy("global")
+    applied.apply("bootstrap")
+    applied.destroy("bootstrap")
     for region in cloud.REGIONS.values():
         remains = {kind: found for kind, found in left(applied, region).items() if found}
         assert not remains, json.dumps(remains, default=str)[:2000]

@@ -2,6 +2,7 @@
 
 - The key of one region and its replica in another share a dictionary and an alias in the emulator.
 - It holds a bucket's policy against a request, but not the policy's conditions: "deny without TLS" would deny all.
+- It forgets in which region the service of an endpoint is, and for whom its names are.
 - It mixes up requests that come at the same time.
 - It knows no EC2 Instance Connect Endpoint, and does not switch detailed monitoring of an instance.
 """
@@ -35,6 +36,16 @@ def monitor_instances(self):
     for name in names:
         self.ec2_backend.get_instance(name).monitoring_state = "enabled"
     return ActionResult({"InstanceMonitorings": [{"InstanceId": name, "Monitoring": {"State": "enabled"}} for name in names]})
+
+
+create_endpoint = EC2Response.create_vpc_endpoint
+
+
+def create_endpoint_elsewhere(request):
+    made = create_endpoint(request)
+    made.result["VpcEndpoint"].service_region = request._get_param("ServiceRegion")
+    made.result["VpcEndpoint"].dns_options = request._get_param("DnsOptions")
+    return made
 
 
 class ConnectEndpoints:
@@ -77,6 +88,7 @@ endpoints = ConnectEndpoints()
 EC2Response.create_instance_connect_endpoint = lambda request: endpoints.create(request)
 EC2Response.describe_instance_connect_endpoints = lambda request: endpoints.describe(request)
 EC2Response.delete_instance_connect_endpoint = lambda request: endpoints.delete(request)
+EC2Response.create_vpc_endpoint = create_endpoint_elsewhere
 EC2Response.monitor_instances = monitor_instances
 KmsResponse.replicate_key = replicate_key
 FakeBucket.get_permission = lambda *_: PermissionResult.NEUTRAL

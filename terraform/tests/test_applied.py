@@ -21,6 +21,8 @@ FORGOTTEN = {
     # The kind of an ICMP message.
     "aws_network_acl": {"ingress"},
     "aws_s3_bucket_replication_configuration": {"rule"},
+    # Of the side that accepts.
+    "aws_vpc_peering_connection_accepter": {"tags", "tags_all"},
     # Of rules that refer to a group.
     "aws_vpc_security_group_egress_rule": {"description"},
     "aws_vpc_security_group_ingress_rule": {"description"},

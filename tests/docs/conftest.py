@@ -1,0 +1,22 @@
+"""Where the project is, and what it holds."""
+
+import pathlib
+import subprocess
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+
+
+def run(*command):
+    """What a command says, run from the project's top folder."""
+    return subprocess.run(command, cwd=TOP, check=True, capture_output=True, text=True, timeout=120).stdout
+
+
+def tracked(pattern):
+    """The files of the project whose paths match."""
+    return [TOP / path for path in run("git", "ls-files", "--cached", "--others", "--exclude-standard", pattern).splitlines()]
+
+
+def tasks():
+    """What `./dev` can do."""
+    lines = run("./dev", "help").splitlines()
+    return {line.split()[0] for line in lines if line.startswith("  ") and not line.startswith("   ")}

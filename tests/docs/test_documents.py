@@ -1,0 +1,66 @@
+"""What documents name is there, and what is there has a document."""
+
+import re
+
+import pytest
+from conftest import TOP, run, tasks, tracked
+
+DOCUMENTS = tracked("*.md")
+
+
+def anchors(document):
+    """The anchors of a document's headings."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(TOP)))
+def test_links_lead_somewhere(document):
+    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (document.parent / path) if path else document
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def blocks(document):
+    """The commands of a document's shell blocks."""
+    for block in re.findall(r"^```sh\n(.*?)^```", document.read_text(), re.M | re.S):
+        yield from (line.strip() for line in block.splitlines())
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(TOP)))
+def test_commands_are_there(document):
+    for line in blocks(document):
+        if match := re.match(r"(?:sudo )?\./dev(?: ([\w-]+))?", line):
+            assert match.group(1) in tasks(), line
+        elif match := re.match(r"((?:ami|ansible|bench|cluster|packaging|terraform|tests)/[\w./-]+)", line):
+            assert (TOP / match.group(1)).exists(), line
+        if match := re.search(r"(?:cluster play|dev play|ansible-playbook.*?) ([\w-]+\.yml)", line):
+            assert (TOP / "ansible" / match.group(1)).exists(), line
+
+
+def test_every_playbook_has_its_page():
+    playbooks = {path.stem for path in (TOP / "ansible").glob("*.yml")}
+    pages = {path.stem for path in (TOP / "docs/runbooks").glob("*.md")}
+    assert playbooks - pages == set()
+
+
+def test_every_setting_stands_in_the_readme():
+    flags = (TOP / "src/config/flags.rs").read_text()
+    settings = set(re.findall(r"\b(?:DOB_API_[A-Z_]+|DATABASE_[A-Z_]+)\b", flags))
+    assert settings
+    assert {name for name in settings if f"`{name}`" not in (TOP / "README.md").read_text()} == set()
+
+
+def test_pictures_are_what_their_sources_say():
+    run("./dev", "docs", "--check")
+
+
+def test_the_notes_of_a_release_are_refused_for_another_version():
+    with pytest.raises(Exception) as refused:
+        run("packaging/release-notes", "v0.0.0")
+    assert "the tag v0.0.0 is not" in refused.value.stderr

@@ -11,7 +11,7 @@ from conftest import TOP, run, tasks
 WORKFLOWS = sorted((TOP / ".github/workflows").glob("*.yml"))
 # What stands before a command when the suites need root, and what a runner brings.
 AS_ROOT = 'sudo --preserve-env env "PATH=$PATH" '
-TOOLS = {"aws", "gh", "install", "jq", "tar", "tee", "test"}
+TOOLS = {"aws", "curl", "gh", "install", "jq", "tar", "tee", "test"}
 
 
 def jobs():

@@ -48,7 +48,7 @@ def main(command, program, interrupted):
         sys.exit(130)
     except Exception as error:
         # The client of the cloud is not there yet when only help is asked for.
-        if not type(error).__module__.startswith(("botocore", "boto3")):
+        if not isinstance(error, OSError) and not type(error).__module__.startswith(("botocore", "boto3")):
             raise
         say(f"{program}: {error}")
         sys.exit(1)

@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import signal
 import subprocess
 import sys
 
@@ -16,22 +15,6 @@ REGION = "eu-west-1"
 STORE = f"ssm.{REGION}.amazonaws.com"
 DATABASE = "database.internal"
 PASSWORD = "a-password-that-no-log-shows"
-
-
-def pytest_configure():
-    # Ended by a runner's time limit, it cleans up as after Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-
-def pytest_terminal_summary(terminalreporter):
-    global counts
-    stats = terminalreporter.stats
-    counts = len(stats.get("passed", [])), len(stats.get("failed", [])) + len(stats.get("error", []))
-
-
-def pytest_unconfigure():
-    if "counts" in globals():
-        print("{} passed, {} failed".format(*counts))
 
 
 @pytest.fixture(scope="session")
@@ -56,10 +39,10 @@ def sources(owner):
 
 @pytest.fixture(scope="session")
 def build(owner, sources):
-    """Builds an image into a folder of that name and returns its file."""
+    """Builds an image into a folder of that name and returns its file; of the repository's package if no other is named."""
 
     def make(name, *options):
-        command = (TOP / "dev", "image", "--arch", "amd64", "--sources", sources, "--out", owner.folder / name, *options)
+        command = (TOP / "dev", "image", "--arch", "amd64", "--out", owner.folder / name, *(options or ("--sources", sources)))
         return pathlib.Path(hosts.run(*command, timeout=1800).stdout.strip())
 
     return make

@@ -3,18 +3,43 @@
 import os
 import stat
 
+import pytest
+
 import hosts
-from conftest import unpack
+from conftest import TOP, unpack
 
 
-def test_the_same_inputs_give_the_same_bytes(image, tree, build, owner):
-    second = build("second")
-    difference = hosts.run("cmp", image, second, check=False)
-    if difference.returncode != 0:
-        files = hosts.run("diff", "-rq", "--no-dereference", tree, unpack(second, owner.folder / "second-tree"), check=False)
-        raise AssertionError(f"{difference.stdout}{files.stdout or 'no file of the root file system differs'}")
-    assert second.with_suffix(".manifest").read_bytes() == image.with_suffix(".manifest").read_bytes()
-    second.unlink()
+def test_the_same_inputs_give_the_same_bytes(image, tree, build, owner, monkeypatch):
+    """Also from a root file system made anew, elsewhere and later, and whether the package comes from the repository or not."""
+    packages = image.with_suffix(".manifest").read_bytes()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("XDG_CACHE_HOME", str(owner.folder / "cache"))
+        second = build("second", "--deb", owner.folder / "debs")
+    if second.with_suffix(".manifest").read_bytes() != packages:
+        # Debian has moved on since the cached one was made: then from two that are both made now.
+        image = build("today", "--fresh", "--deb", owner.folder / "debs")
+        assert second.with_suffix(".manifest").read_bytes() == image.with_suffix(".manifest").read_bytes() != packages
+        tree = unpack(image, owner.folder / "today-tree")
+    if hosts.run("cmp", image, second, check=False).returncode != 0:
+        other = unpack(second, owner.folder / "second-tree")
+        differing = hosts.run("diff", "-rq", "--no-dereference", tree, other, check=False).stdout
+        raise AssertionError(f"these differ:\n{differing or 'no file of the root file system'}")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--arch", "riscv64"], "there is no image for 'riscv64': choose amd64 or arm64"),
+        (["--sources", "a", "--deb", "b"], "choose one of --sources and --deb"),
+        (["--sources", "/missing"], "there is no file /missing; './dev apt-repo' writes"),
+        (["--deb", "."], "--deb names no package for amd64, or more than one: './dev deb --arch amd64' makes one"),
+        (["--deb"], "--deb needs a value; see --help"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_in_one_sentence(tmp_path, options, said):
+    done = hosts.run(TOP / "dev", "image", "--arch", "amd64", "--out", tmp_path, *options, check=False, cwd=tmp_path)
+    assert done.returncode == 1 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_of_one_host_is_on_it(tree):

@@ -23,12 +23,23 @@ def owner():
         yield run
 
 
+def pytest_addoption(parser):
+    parser.addoption("--deb", type=pathlib.Path, metavar="FILE", help="take this package instead of building one")
+    parser.addoption("--image", type=pathlib.Path, metavar="FILE", help="boot this image instead of building one")
+
+
 @pytest.fixture(scope="session")
-def sources(owner):
+def deb(owner, request):
+    given = request.config.getoption("--deb")
+    command = (TOP / "dev", "deb", "--arch", "amd64", "--out", owner.folder / "debs")
+    return given or pathlib.Path(hosts.run(*command, timeout=1800).stdout.strip())
+
+
+@pytest.fixture(scope="session")
+def sources(owner, deb):
     """The sources file of a signed repository that holds our package."""
-    out, home, key = owner.folder / "debs", owner.folder / "gnupg", owner.folder / "key"
+    home, key = owner.folder / "gnupg", owner.folder / "key"
     home.mkdir(mode=0o700)
-    deb = hosts.run(TOP / "dev", "deb", "--arch", "amd64", "--out", out, timeout=1800).stdout.strip()
     gpg = ("gpg", "--homedir", home, "--batch", "--passphrase", "")
     hosts.run(*gpg, "--quick-generate-key", "test <test@example.org>", "ed25519", "sign", "never")
     key.write_text(hosts.run(*gpg, "--armor", "--export-secret-keys").stdout)
@@ -46,10 +57,6 @@ def build(owner, sources):
         return pathlib.Path(hosts.run(*command, timeout=1800).stdout.strip())
 
     return make
-
-
-def pytest_addoption(parser):
-    parser.addoption("--image", type=pathlib.Path, metavar="FILE", help="boot this image instead of building one")
 
 
 @pytest.fixture(scope="session")

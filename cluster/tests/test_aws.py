@@ -8,6 +8,7 @@ import sys
 
 import boto3
 import pytest
+from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT_ID
 from moto.server import ThreadedMotoServer
 
 import credentials
@@ -16,6 +17,8 @@ from cluster import TOP
 BIN = pathlib.Path(sys.prefix) / "bin"
 ANSIBLE = TOP / "ansible"
 REGIONS = {"eu-west-1": ("a", "10.0"), "eu-central-1": ("b", "10.1")}
+SECRETS = [f"{name}-password" for name in ("patroni-superuser", "patroni-replication", "patroni-rewind", "database")]
+SECRETS += [f"pgbackrest-cipher-{letter}" for letter, _ in REGIONS.values()]
 # What tells where the hosts are, and the settings of service hosts, which images make there.
 HERE = {"ansible_host", "ansible_user", "ansible_ssh_common_args", "service_apt_url", "service_apt_key"}
 
@@ -46,7 +49,7 @@ def found(region, letter, network):
         subnet = ec2.create_subnet(VpcId=vpc, CidrBlock=f"{network}.{number}.0/24", AvailabilityZone=region + zone)["Subnet"]["SubnetId"]
         launch(ec2, f"{letter}-db{number}", "database", letter, SubnetId=subnet, PrivateIpAddress=f"{network}.{number}.11")
     launch(ec2, f"{letter}-app", "service", letter)
-    for name in ("patroni-superuser-password", "patroni-replication-password", "patroni-rewind-password", "database-password"):
+    for name in SECRETS:
         ssm.put_parameter(Name=f"/dob-api/{name}", Value=f"{name} of {letter}", Type="SecureString")
 
 
@@ -84,6 +87,7 @@ def test_the_cloud_has_the_groups_and_variables_that_the_playbooks_know_from_her
 
 def test_a_hosts_variables_come_from_its_tags_its_place_and_its_regions_parameter_store(cloud):
     wanted = ["region", "zone", "address", "ansible_host", "patroni_superuser_password", "service_database_password", "region_databases"]
+    wanted += ["pgbackrest_repositories"]
     message = f"msg={{{{ [{', '.join(wanted)}] | to_json }}}}"
     said = run(cloud, BIN / "ansible", "dob-api-b-db2", "-i", "inventories/aws", "--playbook-dir", ".", "-o", "-m", "debug", "-a", message)
     assert said.returncode == 0, said.stdout + said.stderr
@@ -96,6 +100,10 @@ def test_a_hosts_variables_come_from_its_tags_its_place_and_its_regions_paramete
         "patroni_superuser_password": "patroni-superuser-password of b",
         "service_database_password": "database-password of b",
         "region_databases": ["dob-api-b-db1", "dob-api-b-db2", "dob-api-b-db3"],
+        "pgbackrest_repositories": {
+            letter: {"bucket": f"dob-api-backup-{ACCOUNT_ID}-{name}", "s3_region": name, "cipher_pass": f"pgbackrest-cipher-{letter} of b"}
+            for name, (letter, _) in REGIONS.items()
+        },
     }
 
 

@@ -14,6 +14,7 @@ import storage
 PROGRAMS = "/usr/local/lib/dob-api"
 WAL, BUNDLE = r"/archive/a/17-1/.*/[0-9A-F]{24}-", r"/backup/a/.*/bundle/\d+$"
 DAMAGE = "printf damaged | dd of={0} bs=1 seek=100 conv=notrunc status=none"
+FAILED = "select failed_count from pg_stat_archiver"
 METRICS = "/var/lib/prometheus/node-exporter"
 
 
@@ -133,9 +134,10 @@ def test_what_is_damaged_or_missing_in_a_bucket_is_noticed(saved, part, damage):
 
 def test_an_unreachable_bucket_harms_no_request_and_catches_up(saved, client):
     with client("a") as ledger:
+        failed = int(saved.sql("a", FAILED)[0])
         saved.cloud.cut("a-s3")
         wal = saved.sql("a", "select pg_walfile_name(pg_switch_wal())")[0]
-        hosts.wait_until(lambda: int(saved.sql("a", "select failed_count from pg_stat_archiver")[0]) > 0, "archiving fails", 90)
+        hosts.wait_until(lambda: int(saved.sql("a", FAILED)[0]) > failed, "archiving fails", 90)
         ledger.goes_on()
         saved.cloud.heal("a-s3")
         archived = "select coalesce(last_archived_wal, '') >= '{}' from pg_stat_archiver"
@@ -195,8 +197,11 @@ def test_a_region_lost_with_its_bucket_is_replaced_saved_and_restored_to_a_point
     wal = saved.sql("b", "select pg_walfile_name(pg_switch_wal())")[0]
     hosts.wait_until(lambda: any(wal in file for file in objects(saved, "b", "/archive/b/")), "the new primary archives", 60)
 
+    # All at once: a member that is left alone would take over.
     for place in plan.databases("b"):
-        saved.ssh(place.name, "systemctl", "stop", "patroni")
+        saved.ssh(place.name, "systemctl", "stop", "--no-block", "region-watch", "patroni")
+    for place in plan.databases("b"):
+        hosts.wait_until(lambda: postgres(saved, place.name, "pgrep", "--exact", "postgres", check=False).returncode == 1, "PostgreSQL ends", 180)
     begun = time.monotonic()
     saved.playbook("restore.yml", "--limit", "region_b,localhost", "-e", "target_region=b", "-e", f"restore_target={then}")
     print(f"region b restored {time.monotonic() - begun:.1f} s after the command")

@@ -11,6 +11,7 @@ import time
 
 import hosts
 import plan
+import rehearsal
 import status
 from cluster import TOP, Cluster, Run, Unusable
 
@@ -102,6 +103,10 @@ def replace(arguments):
     tell(f"{machine.name} is up with an empty disk: './dev cluster play site.yml' makes it what it was")
 
 
+def roll_out(arguments):
+    rehearsal.rehearse(current(), arguments, tell)
+
+
 def freeze(arguments):
     machine = host(current(), arguments.host)
     if not machine.is_up():
@@ -148,6 +153,7 @@ def parse(arguments):
         "fence": (fence, "power a host off as a cloud's interface does: returns 0 when it is off"),
         "boot": (boot, "start a killed host"),
         "replace": (replace, "end a host and start an empty one in its place, with its name and address"),
+        "roll-out": (roll_out, "replace a region's service hosts under load as an instance refresh does; exit 1 if a request failed"),
         "freeze": (freeze, "stop every process of a host; its network still acknowledges"),
         "partition": (partition, "cut a host, a zone or a region off from everything else"),
         "heal": (heal, "end a partition or a freeze"),
@@ -161,6 +167,8 @@ def parse(arguments):
             command.add_argument("part", metavar="PART")
         if name == "ssh":
             command.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
+        if name == "roll-out":
+            rehearsal.arguments(command)
         if name == "play":
             command.add_argument("playbook", metavar="PLAYBOOK")
             command.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER)

@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+import balancer
 import credentials
 import hosts
 import inventory
@@ -50,10 +51,20 @@ class Cluster:
     def __init__(self, run, venv):
         self.run, self.venv = run, venv
         self.cloud = Cloud(run)
-        self.machines = {name: Machine(self.cloud, place) for name, place in plan.PLACES.items()}
+        self.machines = {place.name: Machine(self.cloud, place) for place in map(self._taken, plan.PLACES.values())}
         self.inventory = run.folder / "inventory"
         vault = self.inventory / "group_vars/all/vault.yml"
         self.credentials = credentials.Credentials(run.folder / "credentials", vault, venv)
+
+    def _taken(self, place):
+        """The place itself, or its successor's after a roll-out."""
+        successor = plan.SUCCESSORS.get(place.name)
+        moved = successor and not (self.run.folder / place.name).exists() and (self.run.folder / successor.name).exists()
+        return successor if moved else place
+
+    def places(self, kind, region):
+        """Where the hosts of a kind stand now."""
+        return [machine.place for machine in self.machines.values() if (machine.place.kind, machine.place.region) == (kind, region)]
 
     def make(self, tell):
         """Goes from nothing to bare hosts with a balancer before them."""
@@ -66,12 +77,17 @@ class Cluster:
             self.start(machine)
         for machine in self.machines.values():
             machine.wait_until_booted()
+        self.write_inventory()
+        self._balancers()
+        self._object_stores()
+
+    def write_inventory(self):
+        """Tells the playbooks which hosts there are now."""
         # What a cloud's interface does, a command of ours does here, bound to this run.
         modules = f"{TOP}/cluster:{TOP}/packaging/tests"
         fence = f"env CLUSTER_RUN={self.run.folder} PYTHONPATH={modules} {sys.executable} -B {TOP}/cluster/cli.py fence"
-        inventory.write(self.inventory / "hosts.yml", self.credentials, APT_URL, fence)
-        self._balancers()
-        self._object_stores()
+        places = [machine.place for machine in self.machines.values()]
+        inventory.write(self.inventory / "hosts.yml", places, self.credentials, APT_URL, fence)
 
     def start(self, machine):
         """Starts a bare host."""
@@ -89,20 +105,23 @@ class Cluster:
     def _apt_repository(self):
         site = self.run.folder / "site"
         hosts.run(TOP / "dev", "deb", "--out", site / "debs", timeout=1800)
-        packages = (site / "debs").glob("*.deb")
-        hosts.run(TOP / "dev", "apt-repo", site / "apt", "--key", self.credentials.apt_key, "--url", APT_URL, *packages)
+        self.publish(*(site / "debs").glob("*.deb"))
         server = (sys.executable, "-m", "http.server", "--bind", plan.OPERATOR, "--directory", site, "80")
         silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
         self.run.spawn(*server, namespace=self.cloud.operator, **silent)
 
+    def publish(self, *packages):
+        """Adds packages to the apt repository of the run."""
+        repository = self.run.folder / "site/apt"
+        hosts.run(TOP / "dev", "apt-repo", repository, "--key", self.credentials.apt_key, "--url", APT_URL, *packages)
+
     def _balancers(self):
         text = (TOP / "cluster/haproxy.cfg").read_text()
-        for balancer in self.machines.values():
-            if balancer.place.kind == "balancer":
-                places = [place for place in plan.PLACES.values() if place.kind == "service" and place.region == balancer.place.region]
-                servers = "".join(f"    server {place.name} {place.address}:8080\n" for place in places)
-                balancer.write("/etc/haproxy/haproxy.cfg", text + servers)
-                balancer.run("systemctl", "enable", "--now", "haproxy")
+        for region in self.regions():
+            machine = self.machines[f"{region}-lb"]
+            servers = (f"    server {balancer.server(place)}\n" for place in self.places("service", region))
+            machine.write("/etc/haproxy/haproxy.cfg", text + "".join(servers))
+            machine.run("systemctl", "enable", "--now", "haproxy")
 
     def _object_stores(self):
         program = hosts.run(TOP / "cluster/s3", timeout=1800).stdout.strip()

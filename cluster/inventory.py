@@ -6,10 +6,10 @@ import plan
 import storage
 
 
-def write(file, credentials, apt_url, fence):
+def write(file, places, credentials, apt_url, fence):
     """Writes the inventory, as YAML in its JSON form."""
     groups = {}
-    for place in plan.PLACES.values():
+    for place in places:
         if place.kind in ("database", "service"):
             facts = {"ansible_host": place.address, "address": place.address, "region": place.region, "zone": f"{place.region}{place.zone}"}
             groups.setdefault(place.kind, {})[place.name] = facts

@@ -37,6 +37,10 @@ class Machine(hosts.Host):
     def is_up(self):
         return any(group.exists() for group in self.groups)
 
+    def is_running(self):
+        """Whether a process of the host is left: a host that was shut down stays in the books."""
+        return any(processes.read_text() for group in self.groups for processes in group.rglob("cgroup.procs"))
+
     def is_frozen(self):
         return any(path.read_text().strip() in ("FROZEN", "1") for path, *_ in self._freezers())
 

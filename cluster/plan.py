@@ -28,9 +28,15 @@ NETWORKS = {"a": "10.0", "b": "10.1"}
 # The region that is primary when the cluster is made; afterwards the databases know.
 FIRST = "a"
 PLACES = {place.name: place for name, network in NETWORKS.items() for place in region(name, network)}
+# Where the host stands that replaces a service host: its zone has two addresses for one, used in turn.
+SUCCESSORS = {}
+for place in PLACES.values():
+    if place.kind == "service":
+        successor = dataclasses.replace(place, name=f"{place.name}b", address=f"{place.address.rpartition('.')[0]}.22")
+        SUCCESSORS |= {place.name: successor, successor.name: place}
 SUBNETS = sorted({place.address.rpartition(".")[0] for place in PLACES.values()}) + [OPERATOR.rpartition(".")[0]]
 # What a partition can cut off: a host, a zone, a region.
-PARTS = {place.name: f"{place.address}/32" for place in PLACES.values()}
+PARTS = {place.name: f"{place.address}/32" for place in [*PLACES.values(), *SUCCESSORS.values()]}
 PARTS |= {f"{place.region}{place.zone}": f"{place.address.rpartition('.')[0]}.0/24" for place in PLACES.values() if place.zone}
 PARTS |= {name: f"{network}.0.0/16" for name, network in NETWORKS.items()}
 

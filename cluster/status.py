@@ -12,7 +12,7 @@ def show(cluster):
     rows = [ROW.format("host", "zone", "address", "is", "role", "lag", "answers").rstrip()]
     for region in cluster.regions():
         members = cluster.members(region)
-        for place in (place for place in plan.PLACES.values() if place.region == region):
+        for place in (machine.place for machine in cluster.machines.values() if machine.place.region == region):
             member = members.get(place.name, {})
             role, lag = member.get("role", "-"), member.get("lag", "-")
             zone = f"{place.region}{place.zone}"

@@ -24,16 +24,17 @@ def region(name, network):
     return [*databases, *services, *public]
 
 
+def beside(place):
+    return dataclasses.replace(place, name=f"{place.name}b", address=f"{place.address.rpartition('.')[0]}.22")
+
+
 NETWORKS = {"a": "10.0", "b": "10.1"}
 # The region that is primary when the cluster is made; afterwards the databases know.
 FIRST = "a"
 PLACES = {place.name: place for name, network in NETWORKS.items() for place in region(name, network)}
-# Where the host stands that replaces a service host: its zone has two addresses for one, used in turn.
-SUCCESSORS = {}
-for place in PLACES.values():
-    if place.kind == "service":
-        successor = dataclasses.replace(place, name=f"{place.name}b", address=f"{place.address.rpartition('.')[0]}.22")
-        SUCCESSORS |= {place.name: successor, successor.name: place}
+# A service host's zone has two addresses for one; who replaces the host at one of them stands at the other.
+PAIRS = [(place, beside(place)) for place in PLACES.values() if place.kind == "service"]
+SUCCESSORS = {one.name: other for pair in PAIRS for one, other in (pair, pair[::-1])}
 SUBNETS = sorted({place.address.rpartition(".")[0] for place in PLACES.values()}) + [OPERATOR.rpartition(".")[0]]
 # What a partition can cut off: a host, a zone, a region.
 PARTS = {place.name: f"{place.address}/32" for place in [*PLACES.values(), *SUCCESSORS.values()]}

@@ -1,21 +1,20 @@
 """Roll-outs one after the other under load, and what they cost its clients."""
 
+import contextlib
 import json
 import pathlib
-import re
 import subprocess
 import sys
 import threading
 import time
 
 import hosts
-from balancer import Balancer
+from balancer import Balancer, Watch
 from cluster import Unusable
-from roll_out import RolledBack, RollOut, Watch
+from roll_out import RolledBack, RollOut
+from versions import next_version
 
 LOAD = pathlib.Path(__file__).with_name("load.py")
-# An address of the first zone at which no host is: what the service is told of its database in the broken version.
-NOWHERE = "postgres://nobody@10.0.1.99/nothing"
 
 
 def arguments(command):
@@ -91,13 +90,14 @@ class Rehearsal:
         self.rounds = []
 
     def __enter__(self):
-        for part in (self.balancer, self.watch, self.load):
-            part.__enter__()
+        with contextlib.ExitStack() as undo:
+            for part in (self.balancer, self.watch, self.load):
+                undo.enter_context(part)
+            self.end = undo.pop_all()
         return self
 
     def __exit__(self, *reason):
-        for part in (self.load, self.watch, self.balancer):
-            part.__exit__(*reason)
+        self.end.__exit__(*reason)
 
     def roll_out(self, version, patience=120, warm_up=10):
         """One round; returns why it was rolled back, if it was."""
@@ -131,27 +131,6 @@ class Rehearsal:
         file.write_text(json.dumps(known))
 
 
-def next_version(cluster, spoil=False):
-    """Publishes the package that the cluster was made with under a further version, and returns that."""
-    debs = cluster.run.folder / "site/debs"
-    packages = sorted(debs.glob("*.deb"), key=lambda package: package.stat().st_mtime)
-    first, built = packages[0], hosts.run("dpkg-deb", "--field", packages[0], "Version").stdout.strip()
-    version = f"{built}+r{len(packages)}"
-    tree, package = debs / "tree", debs / first.name.replace(built, version)
-    hosts.run("dpkg-deb", "--raw-extract", first, tree)
-    substitute(tree / "DEBIAN/control", r"(?m)^Version: .*$", f"Version: {version}")
-    if spoil:
-        substitute(tree / "usr/lib/systemd/system/dob-api.service", r"(?m)^(ExecStart=.*)$", rf"\1 --database-url={NOWHERE}")
-    hosts.run("dpkg-deb", "--root-owner-group", "-Zgzip", "--build", tree, package)
-    hosts.run("rm", "-r", tree)
-    cluster.publish(package)
-    return version
-
-
-def substitute(file, pattern, text):
-    file.write_text(re.sub(pattern, text, file.read_text()))
-
-
 def wanted(cluster, options):
     """The version that a round rolls out."""
     if options.deb:
@@ -159,7 +138,7 @@ def wanted(cluster, options):
             raise Unusable(f"there is no package {options.deb}: './dev deb' builds one")
         cluster.publish(options.deb)
         return hosts.run("dpkg-deb", "--field", options.deb, "Version").stdout.strip()
-    return options.version or next_version(cluster, spoil=options.broken)
+    return options.version or next_version(cluster, broken=options.broken)
 
 
 def rehearse(cluster, options, tell):

@@ -4,12 +4,10 @@ import concurrent.futures
 import contextlib
 import signal
 import subprocess
-import threading
 import time
 
 import hosts
 import plan
-from balancer import Balancer
 from cluster import rootfs
 from machine import Machine
 
@@ -150,27 +148,3 @@ def uninterrupted():
             signal.signal(number, handler)
     if came:
         raise KeyboardInterrupt
-
-
-class Watch:
-    """What the balancer counts for each of its targets, every half second, from entry to exit."""
-
-    def __init__(self, cluster, region):
-        self.balancer = Balancer(cluster, region)
-        self.samples, self.end = [], threading.Event()
-
-    def __enter__(self):
-        self.balancer.__enter__()
-        self.thread = threading.Thread(target=self._look, daemon=True)
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.end.set()
-        self.thread.join(30)
-        self.balancer.__exit__()
-
-    def _look(self):
-        while not self.end.wait(0.5):
-            targets = self.balancer.targets()
-            self.samples.append((time.monotonic(), {name: int(target["hrsp_2xx"]) for name, target in targets.items()}))

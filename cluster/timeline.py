@@ -17,7 +17,11 @@ STATES = {
     "drained": ("shuts down", "#8d6a9f"),
     "stopped": (None, None),
 }
-SHADES = ("#4c9f70", "#2f6f4e", "#8fcf9f", "#b9e3c0")
+OLD, NEW = "#2f6f4e", "#8fcf9f"
+STYLE = """<style>
+text { font: 12px system-ui, sans-serif; fill: #1c2733; } .ground { fill: #fff; } line { stroke: #d5dbe1; }
+@media (prefers-color-scheme: dark) { text { fill: #e6edf3; } .ground { fill: #0f141a; } line { stroke: #2c3640; } }
+</style>"""
 WIDTH, LEFT, ROW, CHART = 900, 90, 26, 160
 BEFORE, AFTER = 5, 5
 
@@ -38,74 +42,81 @@ class Picture:
         self.parts.append(f'<text x="{x:.1f}" y="{y}" text-anchor="{anchor}">{text}</text>')
 
     def line(self, x1, y1, x2, y2):
-        self.parts.append(f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="#ddd"/>')
+        self.parts.append(f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>')
 
     def area(self, upper, lower, colour):
         points = " ".join(f"{self.x(at):.1f},{y:.1f}" for at, y in [*upper, *reversed(lower)])
         self.parts.append(f'<polygon points="{points}" fill="{colour}"/>')
 
     def svg(self, height):
-        head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12" fill="#222">'
-        return "\n".join([head, f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>', *self.parts, "</svg>"])
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}">'
+        return "\n".join([head, STYLE, f'<rect class="ground" width="{WIDTH}" height="{height}"/>', *self.parts, "</svg>"])
+
+
+def is_new(events):
+    return events[0][1] == "launched"
 
 
 def states(round, end):
-    """The intervals of each host, in the order in which the hosts went: old ones first."""
+    """The intervals of each host; old hosts first, which serve from before."""
     events = collections.defaultdict(list)
     for at, host, what in round["events"]:
         events[host].append((at - round["begun"], what))
     intervals = {}
-    for host in sorted(events, key=lambda host: (events[host][0][1] == "launched", host)):
-        # Old ones serve from before, new ones after the end.
-        known = events[host] if events[host][0][1] == "launched" else [(-BEFORE, "healthy"), *events[host]]
+    for host in sorted(events, key=lambda host: (is_new(events[host]), host)):
+        known = events[host] if is_new(events[host]) else [(-BEFORE, "healthy"), *events[host]]
         ends = [at for at, _ in known[1:]] + [end]
         intervals[host] = [(begin, until, *STATES[what]) for (begin, what), until in zip(known, ends)]
     return intervals
 
 
-def rates(samples, begun, seconds):
-    """Answers a second of each host, by the balancer's counters."""
-    kept = [(at - begun, counts) for at, counts in samples if -BEFORE <= at - begun <= seconds + AFTER]
-    for (before, old), (at, new) in zip(kept, kept[1:]):
-        yield at, {host: (count - old.get(host, 0)) / (at - before) for host, count in new.items() if host not in ("FRONTEND", "BACKEND")}
+def rates(record, round):
+    """Answers a second of old and of all hosts, by the balancer's counters, over a second or more."""
+    new = {host for _, host, what in round["events"] if what == "launched"}
+    before = None
+    for at, counts in record["samples"]:
+        at -= round["begun"]
+        if not -BEFORE <= at <= round["took"] + AFTER or (before and at - before[0] < 1):
+            continue
+        if before:
+            grown = {host: (count - before[1].get(host, 0)) / (at - before[0]) for host, count in counts.items()}
+            yield at, sum(rate for host, rate in grown.items() if host not in new), sum(grown.values())
+        before = at, counts
 
 
 def draw(record, number):
     round = record["rounds"][number]
-    seconds = round["took"]
-    picture = Picture(seconds)
-    hosts = states(round, seconds + AFTER)
+    end = round["took"] + AFTER
+    picture = Picture(round["took"])
+    hosts = states(round, end)
     top = 34 + len(hosts) * ROW + 20
     bottom = top + CHART
-    for second in range(0, int(seconds + AFTER) + 1, 5):
+    for second in range(0, int(end) + 1, 5):
         picture.line(picture.x(second), 30, picture.x(second), bottom)
         picture.text(picture.x(second), bottom + 16, f"{second} s", "middle")
-    x = LEFT
-    for name, colour in [state for state in STATES.values() if state[0]]:
+    for place, (name, colour) in enumerate(state for state in STATES.values() if state[0]):
+        x = LEFT + place * 110
         picture.parts.append(f'<rect x="{x}" y="8" width="12" height="12" fill="{colour}"/>')
         picture.text(x + 17, 18, name)
-        x += 110
     for row, (host, intervals) in enumerate(hosts.items()):
         y = 34 + row * ROW
         picture.text(LEFT - 10, y + 14, host, "end")
-        for begin, end, state, colour in intervals:
+        for begin, until, state, colour in intervals:
             if state:
-                picture.bar(begin, end, y, colour)
-    measured = list(rates(record["samples"], round["begun"], seconds))
-    highest = max(sum(by_host.values()) for _, by_host in measured)
+                picture.bar(begin, until, y, colour)
+    measured = list(rates(record, round))
+    highest = max(total for *_, total in measured)
 
-    def y(rate):
-        return bottom - rate / highest * CHART
+    def points(values):
+        return [(at, bottom - value / highest * CHART) for (at, *_), value in zip(measured, values)]
 
-    base = [(at, 0) for at, _ in measured]
-    for host, shade in zip(hosts, SHADES):
-        upper = [(at, rate + by_host.get(host, 0)) for (at, rate), (_, by_host) in zip(base, measured)]
-        picture.area([(at, y(rate)) for at, rate in upper], [(at, y(rate)) for at, rate in base], shade)
-        base = upper
+    old, total = points([old for _, old, _ in measured]), points([total for *_, total in measured])
+    picture.area(old, points([0] * len(measured)), OLD)
+    picture.area(total, old, NEW)
     picture.text(LEFT - 10, top + 10, f"{highest:.0f} /s", "end")
     picture.text(LEFT - 10, bottom, "0", "end")
-    said = f"{round['answered']} requests, {len(round['failures'])} failed, the slowest after {round['slowest']:.0f} ms; answers a second by host, above"
-    picture.text(LEFT, bottom + 36, said)
+    failed = f"{len(round['failures'])} failed, the slowest took {round['slowest']:.0f} ms"
+    picture.text(LEFT, bottom + 36, f"Answers a second, dark by old hosts, light by new ones: {round['answered']} requests, {failed}")
     return picture.svg(bottom + 48)
 
 

@@ -1,7 +1,7 @@
 """What a roll-out promises: no request fails, whether the new version is good or never becomes healthy."""
 
-import rehearsal
 from rehearsal import Rehearsal
+from versions import next_version
 
 WARM_UP = 3
 
@@ -15,11 +15,11 @@ def versions(cluster):
 def test_hosts_are_replaced_twice_and_a_version_that_never_becomes_healthy_is_taken_back(whole):
     with Rehearsal(whole, "a", 1000, print) as under_load:
         for serving in (["a-app1b", "a-app2b"], ["a-app1", "a-app2"]):
-            version = rehearsal.next_version(whole)
+            version = next_version(whole)
             assert under_load.roll_out(version, warm_up=WARM_UP) is None
             assert versions(whole) == dict.fromkeys(serving, version)
         before = versions(whole)
-        reason = under_load.roll_out(rehearsal.next_version(whole, spoil=True), patience=20, warm_up=WARM_UP)
+        reason = under_load.roll_out(next_version(whole, broken=True), patience=20, warm_up=WARM_UP)
     assert reason.endswith("was rolled back: not within 20 s: every new host healthy")
     assert versions(whole) == before
     assert under_load.failures() == []

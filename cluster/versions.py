@@ -22,7 +22,8 @@ def next_version(cluster, broken=False):
         hosts.run("dpkg-deb", "--raw-extract", first, tree)
         substitute(tree / "DEBIAN/control", r"(?m)^Version: .*$", f"Version: {version}")
         if broken:
-            substitute(tree / "usr/lib/systemd/system/dob-api.service", r"(?m)^(ExecStart=.*)$", rf"\1 --database-url={NOWHERE}")
+            # Where units go depends on the Debian release that built the package.
+            substitute(next(tree.rglob("dob-api.service")), r"(?m)^(ExecStart=.*)$", rf"\1 --database-url={NOWHERE}")
         hosts.run("dpkg-deb", "--root-owner-group", "-Zgzip", "--build", tree, package)
     cluster.publish(package)
     return version

@@ -58,7 +58,10 @@ def up(_):
 
 
 def down(_):
-    hosts.remove(current().run.folder)
+    folder = current().run.folder
+    # Its lock goes with its processes: somebody else's sweep must not remove it at the same time.
+    with hosts.registry():
+        hosts.remove(folder)
 
 
 def show(_):

@@ -3,7 +3,7 @@
 - The key of one region and its replica in another share a dictionary and an alias in the emulator.
 - It holds a bucket's policy against a request, but not the policy's conditions: "deny without TLS" would deny all.
 - It forgets in which region the service of an endpoint is, and for whom its names are.
-- It mixes up requests that come at the same time.
+- It mixes up requests that come at the same time, and takes one that is sent again for a second one.
 - It knows no EC2 Instance Connect Endpoint, and does not switch detailed monitoring of an instance.
 """
 
@@ -75,15 +75,26 @@ class ConnectEndpoints:
         return ActionResult({"InstanceConnectEndpoint": {**endpoint, "State": "delete-complete"}})
 
 
-answer, one = DomainDispatcherApplication.__call__, threading.Lock()
+answer, one, answered = DomainDispatcherApplication.__call__, threading.Lock(), {}
 
 
-def answer_one_at_a_time(*request):
+def answer_once(application, environ, start_response):
+    """Answers one request at a time, and one that is repeated, because its answer was lost, as it did before."""
+    call = environ.get("HTTP_AMZ_SDK_INVOCATION_ID")
     with one:
-        return answer(*request)
+        if call is None or call not in answered:
+            started = []
+            body = b"".join(answer(application, environ, lambda *start: started.append(start)))
+            if not started[0][0].startswith("2") or call is None:
+                start_response(*started[0])
+                return [body]
+            answered[call] = started[0], body
+        start, body = answered[call]
+    start_response(*start)
+    return [body]
 
 
-DomainDispatcherApplication.__call__ = answer_one_at_a_time
+DomainDispatcherApplication.__call__ = answer_once
 endpoints = ConnectEndpoints()
 EC2Response.create_instance_connect_endpoint = lambda request: endpoints.create(request)
 EC2Response.describe_instance_connect_endpoints = lambda request: endpoints.describe(request)

@@ -1,5 +1,6 @@
 """The object store of a region: S3 with TLS by name, for who has its key, objects as files on the disk of its host."""
 
+import pathlib
 import shutil
 
 import hosts
@@ -48,7 +49,7 @@ def bucket(region):
 def install(machine, credentials, program):
     """Makes a bare host the object store of its region."""
     region, secrets = machine.place.region, credentials.secrets()
-    shutil.copy(program, f"/proc/{machine.leader}/root/usr/local/bin/s3s-fs")
+    shutil.copy(program, pathlib.Path("/proc", str(machine.leader), "root", "usr/local/bin/s3s-fs"))
     unit = UNIT.format(bucket=bucket(region), key=secrets[f"pgbackrest_s3_key_{region}"], secret=secrets[f"pgbackrest_s3_secret_{region}"])
     machine.write("/etc/systemd/system/s3.service", unit, 0o600)
     machine.write(CERTIFICATE, credentials.certificate(plan.endpoint(region)), 0o600)

@@ -126,14 +126,14 @@ def test_what_is_damaged_or_missing_in_a_bucket_is_noticed(saved, part, damage):
     # What is missing at an end of the WAL cannot be known to have been there.
     found = objects(saved, "b", part)
     file = found[len(found) // 2]
-    saved.ssh(store, f"cp -p {file} /root/kept && {damage.format(file)}")
+    saved.ssh(store, f"cp -p {file} /var/tmp/kept && {damage.format(file)}")
     try:
         noticed = postgres(saved, leader, f"{PROGRAMS}/backup-verify", check=False)
         assert noticed.returncode != 0
         assert "the bucket of region b is damaged" in noticed.stderr
         assert figures(saved, leader, "dob-backup-verify")['dob_backup_verify_ok{repo="b"}'] == "0"
     finally:
-        saved.ssh(store, f"cp -p /root/kept {file}")
+        saved.ssh(store, f"cp -p /var/tmp/kept {file}")
     assert "the bucket of region b is whole" in postgres(saved, leader, f"{PROGRAMS}/backup-verify").stdout
 
 

@@ -19,6 +19,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Serializes the hosts that start at the same time: any number, the same for all.
 const LOCK: &str = "SELECT pg_advisory_lock(7291063)";
 
+/// A database is a copy of many files: on a slow disk that takes longer than a statement of the service may.
+const PATIENT: &str = "SET statement_timeout = '1min'; SET lock_timeout = '1min'";
+
 const TABLE_EXISTS: &str = "SELECT to_regclass('users') IS NOT NULL";
 
 /// Names compare byte by byte ("C"), so an index stays valid when a host's C library changes its sort order.
@@ -73,7 +76,10 @@ async fn as_administrator(database: &Database, admin: &Config, hosts: &Hosts) ->
 }
 
 async fn connect(config: &Config, database: &Database, hosts: &Hosts) -> Result<Session, ConnectError> {
-    Hosts::new(config, &database.tls, hosts.topology()).find(Operation::Write).await
+    let session = Hosts::new(config, &database.tls, hosts.topology()).find(Operation::Write).await?;
+    let bounds = session.client.batch_execute(PATIENT).await;
+    bounds.map_err(|error| ConnectError::Step("cannot set the session's time limits", error))?;
+    Ok(session)
 }
 
 /// The password travels as a verifier: statements can end up in the server's log.

@@ -44,15 +44,12 @@ def test_every_metric_that_is_asked_for_is_there_with_its_labels(whole):
     whole.playbook("restore-drill.yml", stdout=subprocess.DEVNULL)
     whole.ssh(whole.leader("a"), "systemctl", "start", "dob-backup-verify")
     lines = [line.split() for line in KNOWN.read_text().splitlines() if line and line[0] not in "#?"]
+    wanted = {name: set(labels) for name, *labels in lines}
 
     def missing():
-        absent = {}
-        for name, *labels in lines:
-            series = query(whole, "a", name)
-            there = set().union(*(metric for metric, _ in series))
-            if not series or set(labels) - there:
-                absent[name] = sorted(set(labels) - there)
-        return absent
+        found = watch.ask(whole, "a", {name: name for name in wanted})
+        there = {name: set().union(*(labels for labels, _ in series)) for name, series in found.items()}
+        return {name: labels - there[name] for name, labels in wanted.items() if not found[name] or labels - there[name]}
 
     hosts.wait_until(lambda: not missing(), f"every metric; missing: {missing()}", 90)
 

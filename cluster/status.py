@@ -48,6 +48,5 @@ def backups(cluster, members):
     """What the leader of a region says of the bucket there, and of the last time that everything in it was read."""
     for name, member in members.items():
         if member["role"] in LEADERS:
-            said = cluster.operator(*cluster.ssh_command(name, SHOW), capture_output=True, timeout=60)
-            return said.stdout.strip() or "unknown"
+            return watch.told(cluster, name, SHOW).strip() or "unknown"
     return "nobody answers"

@@ -2,9 +2,12 @@
 
 import json
 import shlex
+import subprocess
 
 import hosts
 
+# Who looks at a cluster with a fault wants to see the rest of it soon.
+PATIENCE_S = 5
 API = "http://127.0.0.1:9090/api/v1/query"
 QUERIES = {
     "alerts": "ALERTS{alertstate='firing',alertname!='Watchdog'}",
@@ -21,10 +24,20 @@ def monitor(region):
     return f"{region}-monitor"
 
 
+def told(cluster, host, command):
+    """What a command on a host says; nothing if the host does not answer in time."""
+    ssh, *words = cluster.ssh_command(host, command)
+    try:
+        said = cluster.operator(ssh, "-o", f"ConnectTimeout={PATIENCE_S}", *words, capture_output=True, timeout=3 * PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        return ""
+    return said.stdout
+
+
 def ask(cluster, region, queries):
     """The answers of a region's Prometheus by name, each a list of labels and value; none if it does not answer."""
     requests = " --next ".join(f"-s -m 5 -G {API} --data-urlencode {shlex.quote(f'query={query}')}" for query in queries.values())
-    said = cluster.operator(*cluster.ssh_command(monitor(region), f"curl {requests}"), capture_output=True, timeout=60).stdout
+    said = told(cluster, monitor(region), f"curl {requests}")
     answers, decoder = [], json.JSONDecoder()
     while said:
         answer, end = decoder.raw_decode(said)

@@ -10,6 +10,7 @@ import pytest
 import hosts
 import pager
 import plan
+import status
 import watch
 
 EXPORTERS = {"database": (2379, 9100, 9187), "service": (9080, 9100), "monitoring": (9100, 19532)}
@@ -68,18 +69,18 @@ def test_who_shows_no_certificate_of_the_monitoring_host_learns_nothing(whole):
                 if port == 19532:
                     asked = {"a stranger": (service, TLS)}
                 for who, (host, how) in asked.items():
-                    assert status(whole, host, how, url) == "000", f"{who} at {url}"
+                    assert http_status(whole, host, how, url) == "000", f"{who} at {url}"
         # Patroni tells anybody who leads, and lets nobody change that but a database host.
         change = "-X POST -d '{}'"
-        assert status(whole, service, f"{OWN} {change}", f"https://{database}:8008/reload") == "000"
-        assert status(whole, service, f"{TLS} {change}", f"https://{database}:8008/reload") == "403"
+        assert http_status(whole, service, f"{OWN} {change}", f"https://{database}:8008/reload") == "000"
+        assert http_status(whole, service, f"{TLS} {change}", f"https://{database}:8008/reload") == "403"
         # The admin listener itself is on loopback: the balancer's host cannot reach it.
         app = whole.places("service", region)[0]
         balancer = whole.ssh(f"{region}-lb", f"curl -s -m 3 -o /dev/null -w '%{{http_code}}' http://{app.address}:9080/metrics || true")
         assert balancer == "000"
 
 
-def status(cluster, host, how, url):
+def http_status(cluster, host, how, url):
     return cluster.ssh(host, f"curl {how} -s -m 5 -o /dev/null -w '%{{http_code}}' {url} || true")
 
 
@@ -158,6 +159,12 @@ def test_status_shows_what_a_person_on_call_opens_first(whole):
         assert re.search(rf"^last restore proven in region {region}: ", said, re.M)
         assert re.search(rf"^traffic of region {region}: [\d.]+ requests/s", said, re.M)
     assert re.search(r"^slots of a-db\d: .*other_region in use", "\n".join(watch.lines(whole, "a")), re.M)
+
+
+def test_status_is_shown_though_a_monitoring_host_is_frozen(whole):
+    whole.machines["b-monitor"].freeze()
+    assert watch.lines(whole, "b") == ["b-monitor does not answer: no alerts, no figures"]
+    assert status.show(whole).splitlines()[0].startswith("host")
 
 
 def test_the_page_shows_every_member(whole):

@@ -110,6 +110,14 @@ def test_a_hosts_variables_come_from_its_tags_its_place_and_its_regions_paramete
     }
 
 
+def test_a_monitoring_host_tells_the_topic_of_its_region(cloud):
+    asked = ("-i", "inventories/aws", "--playbook-dir", ".", "-o", "-m", "debug", "-a", "msg={{ monitoring_receivers | to_json }}")
+    said = run(cloud, BIN / "ansible", "dob-api-b-monitor", *asked)
+    assert said.returncode == 0, said.stdout + said.stderr
+    told = json.loads(json.loads(said.stdout.partition("=>")[2])["msg"])
+    assert told == {"sns_topic": f"arn:aws:sns:eu-central-1:{ACCOUNT_ID}:dob-api-b-alarms"}
+
+
 def test_site_needs_no_service_hosts(cloud):
     listed = run(cloud, BIN / "ansible-playbook", "-i", "inventories/aws", "site.yml", "--list-hosts")
     assert listed.returncode == 0, listed.stderr

@@ -147,6 +147,9 @@ class Cluster:
             "HOME": str(self.run.folder),
             "LANG": "C.UTF-8",
             "ANSIBLE_CONFIG": str(TOP / "ansible/ansible.cfg"),
+            # As ansible/play does: a quarter of the time.
+            "ANSIBLE_STRATEGY": "mitogen_linear",
+            "ANSIBLE_STRATEGY_PLUGINS": str(next(self.venv.glob("lib/python3*/site-packages/ansible_mitogen/plugins/strategy"))),
             "PYTHONUNBUFFERED": "1",
         }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host as Address, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -27,6 +27,9 @@ const GRACE: Duration = Duration::from_millis(250);
 
 /// The same while one is known, and at first contact: a connection to another region takes some ten round trips.
 const LONG_GRACE: Duration = Duration::from_secs(1);
+
+/// How long to wait for the promotion of a replica when nothing else is left to ask.
+const PROMOTION_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the server enforces by itself, in case that the service is gone: see `write_lane` on how the bounds fit.
 /// Statements are planned once: a server that first saw small batches would plan each of the large ones anew. A plan
@@ -79,14 +82,40 @@ impl Hosts {
     /// Asks all hosts at once and takes the first primary that answers; for reads, a replica if no primary does.
     /// At first contact every host is heard before one is taken: of two that claim to be the primary, the one that
     /// was promoted last is right.
+    ///
+    /// For writes, a host that just said that it is a replica is not asked again here, but once it is seen to be promoted.
     pub(super) async fn find(&self, operation: Operation) -> Result<Session, ConnectError> {
-        let mut attempts: FuturesUnordered<_> = self.all.iter().map(Host::open).collect();
-        let mut problems = Vec::new();
+        let mut promoted = self.topology.primaries();
+        let known_replica = |host: &&Host| operation == Operation::Write && host.contact.is_replica();
+        let (waiting, asked): (Vec<_>, Vec<_>) = self.all.iter().partition(known_replica);
+        let mut problems: Vec<_> = waiting.iter().map(|host| (host.name.clone(), HostProblem::Replica)).collect();
+        let mut under_way: Vec<_> = asked.iter().map(|host| host.name.clone()).collect();
+        let mut attempts: FuturesUnordered<_> = asked.into_iter().map(Host::open).collect();
         let mut best: Option<Session> = None;
         let knows_an_epoch = self.topology.knows_an_epoch();
         let grace = if self.topology.has_primary() || !knows_an_epoch { LONG_GRACE } else { GRACE };
         let mut patience_ends = Instant::now() + CONNECT_DEADLINE * 2;
-        while let Ok(Some((host, opened))) = timeout_at(patience_ends, attempts.next()).await {
+        loop {
+            if attempts.is_empty() {
+                if waiting.is_empty() || best.is_some() {
+                    break;
+                }
+                patience_ends = patience_ends.min(Instant::now() + PROMOTION_PATIENCE);
+            }
+            let (host, opened) = tokio::select! {
+                Some(done) = attempts.next() => done,
+                Ok(()) = promoted.changed(), if !waiting.is_empty() => {
+                    let name = promoted.borrow_and_update().clone();
+                    let found = self.all.iter().find(|host| name.as_ref() == Some(&host.name));
+                    if let Some(host) = found.filter(|host| !under_way.contains(&host.name)) {
+                        under_way.push(host.name.clone());
+                        attempts.push(host.open());
+                    }
+                    continue;
+                }
+                () = sleep_until(patience_ends) => break,
+            };
+            under_way.retain(|name| *name != host);
             let session = match opened {
                 Ok(session) => session,
                 Err(problem) => {
@@ -112,6 +141,7 @@ impl Hosts {
         }
         // In a fixed order, so that the same trouble reads the same.
         problems.sort_by(|(one, _), (other, _)| one.cmp(other));
+        problems.dedup_by(|(one, _), (other, _)| one == other);
         best.ok_or(ConnectError::Hosts(problems))
     }
 }

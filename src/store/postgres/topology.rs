@@ -2,6 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
 
 use super::error::ConnectError;
 use super::session::{Epoch, Role, Session};
@@ -11,6 +15,10 @@ use crate::metrics::{Operation, StoreMetrics};
 #[derive(Debug)]
 pub(super) struct Topology {
     known: Mutex<Known>,
+    /// The host that was last seen to take writes; sent anew each time that it is seen.
+    primaries: watch::Sender<Option<Arc<str>>>,
+    /// The primary was lost.
+    loss: Notify,
     reached: AtomicBool,
     metrics: StoreMetrics,
 }
@@ -31,7 +39,30 @@ impl Known {
 
 impl Topology {
     pub(super) fn new(metrics: StoreMetrics) -> Self {
-        Self { known: Mutex::default(), reached: AtomicBool::new(false), metrics }
+        Self {
+            known: Mutex::default(),
+            primaries: watch::Sender::default(),
+            loss: Notify::new(),
+            reached: AtomicBool::new(false),
+            metrics,
+        }
+    }
+
+    /// Tells of each host that is seen to take writes from now on.
+    pub(super) fn primaries(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.primaries.subscribe()
+    }
+
+    /// Waits before a host is asked again: `usual`, but only for `search` while there is no primary.
+    pub(super) async fn pause(&self, usual: Duration, search: Duration) {
+        // Made before the look, so that no loss comes between.
+        let loss = self.loss.notified();
+        if self.has_primary() {
+            // Either the time is over or there is a reason to ask now.
+            let _ = timeout(usual, loss).await;
+        } else {
+            sleep(search).await;
+        }
     }
 
     /// Whether a primary of this epoch may be used: not one that a later promotion of the same cluster replaced,
@@ -43,12 +74,16 @@ impl Topology {
     /// A primary of this epoch answered.
     pub(super) fn saw(&self, host: &Arc<str>, epoch: Epoch) {
         let mut known = self.known();
-        if known.admits(epoch) && known.newest != Some(epoch) {
+        if !known.admits(epoch) {
+            return;
+        }
+        if known.newest != Some(epoch) {
             if known.primary.is_some() {
                 tracing::warn!(%host, timeline = epoch.promotion.timeline, "another host was promoted: leaving the old primary");
             }
             known.newest = Some(epoch);
         }
+        self.primaries.send_replace(Some(host.clone()));
     }
 
     /// Whether a primary was ever used, so that an older one would be told from it.
@@ -87,6 +122,8 @@ impl Topology {
             tracing::warn!(%host, "lost the primary");
             self.metrics.set_primary(None);
             known.primary = None;
+            drop(known);
+            self.loss.notify_waiters();
         }
     }
 

@@ -1,5 +1,8 @@
 //! Which hosts answer, what they say they are, and what a write waits for while half of them are silent.
 //!
+//! While no primary is known, every host is asked several times a second on the connection that stands: it costs a host next
+//! to nothing, where new connections of all lanes would take a small one's processor from the promotion that they wait for.
+//!
 //! A region that is cut off may be replaced, and cannot tell. When the cut heals, its old primary still takes writes until
 //! somebody stops it, so nobody may send it one. The hosts of a region fall silent together, and there are two regions: so
 //! while half of the hosts are silent, each write first looks whether the silence has ended.
@@ -12,7 +15,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_postgres::config::Host as Address;
 
 use super::hosts::{Host, Hosts};
@@ -20,6 +23,12 @@ use super::session::{Role, Session, Standing};
 
 /// How often each host is asked what it is: how long a promotion may stay unnoticed while the old primary answers.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The same while no primary is known: how much longer than they must writes may wait for the next one.
+const SEARCH_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How long what a host said it was is believed without a new answer.
+const BELIEVED: Duration = Duration::from_millis(1500);
 
 /// How long a host may take to answer on a connection that stands.
 const PROBE_DEADLINE: Duration = Duration::from_millis(500);
@@ -44,6 +53,8 @@ pub(super) struct Contact {
 struct State {
     /// When it had last been asked what it is, and had answered at all.
     heard: Option<Instant>,
+    /// What it said.
+    role: Option<Role>,
     round_trip: Duration,
 }
 
@@ -57,11 +68,8 @@ impl Hosts {
     }
 
     async fn watch_one(&self, host: &Host) {
-        let mut rounds = interval(INTERVAL);
-        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut session = None;
         loop {
-            rounds.tick().await;
             if let Some(known) = session.take() {
                 session = self.ask(host, known).await;
             }
@@ -69,6 +77,7 @@ impl Hosts {
                 session = self.look(host, LONGEST_LOOK).await;
             }
             self.topology.heard(&host.name, host.contact.is_silent());
+            self.topology.pause(INTERVAL, SEARCH_INTERVAL).await;
         }
     }
 
@@ -98,7 +107,7 @@ impl Hosts {
         if let Ok(session) = &opened {
             self.note(session, session.standing);
         }
-        host.contact.heard(round_trip);
+        host.contact.heard(round_trip, opened.as_ref().ok().map(|session| session.standing.role));
         opened.ok()
     }
 
@@ -107,7 +116,7 @@ impl Hosts {
         let begun = Instant::now();
         let standing = timeout(PROBE_DEADLINE, session.probe()).await.ok()?.ok()?;
         self.note(&session, standing);
-        host.contact.heard(begun.elapsed());
+        host.contact.heard(begun.elapsed(), Some(standing.role));
         Some(session)
     }
 
@@ -140,8 +149,14 @@ impl Contact {
         Some(begun.elapsed())
     }
 
-    fn heard(&self, round_trip: Duration) {
-        *self.state() = State { heard: Some(Instant::now()), round_trip };
+    fn heard(&self, round_trip: Duration, role: Option<Role>) {
+        *self.state() = State { heard: Some(Instant::now()), role, round_trip };
+    }
+
+    /// Whether the host said just now that it takes no writes.
+    pub(super) fn is_replica(&self) -> bool {
+        let state = self.state();
+        state.role == Some(Role::Replica) && state.heard.is_some_and(|heard| heard.elapsed() < BELIEVED)
     }
 
     fn is_silent(&self) -> bool {

@@ -198,7 +198,8 @@ class Cluster:
         for region in self.regions():
             self.wait_until_whole(region)
 
-    def wait_until_whole(self, region, deadline=180):
+    # A standby region that was ahead of the next primary is rewound, over a long way.
+    def wait_until_whole(self, region, deadline=300):
         hosts.wait_until(lambda: self.is_whole(region), f"region {region} whole", deadline)
 
     def sql(self, region, statement, database="postgres"):

@@ -12,6 +12,7 @@ import pytest
 
 import hosts
 import plan
+import storage
 
 
 def recap(output):
@@ -97,6 +98,17 @@ def test_the_death_of_the_primarys_host_costs_no_acknowledged_write_and_no_read(
     assert whole.leader("a") != victim.name
     survives(ledger, "a")
     comes_back(whole, "a", victim.boot)
+    assert beyond_a_fork(whole, "a") == []
+
+
+def beyond_a_fork(cluster, region):
+    """The WAL files in a region's bucket that go on where a later timeline began: no standby and no restore may meet one."""
+    leader = next(place.address for place in plan.databases(region) if place.name == cluster.leader(region))
+    forks = {timeline: position for timeline, position, *_ in cluster.get(f"https://{leader}:8008/history")}
+    listing = cluster.ssh(f"{region}-s3", "find", f"{storage.BUCKETS}/", "-type", "f", "-path", f"*/archive/{region}/*")
+    files = re.findall(r"/([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})-[0-9a-f]{40}", listing)
+    ends = {(timeline + log + segment): (int(log, 16) << 32) + (int(segment, 16) + 1 << 24) for timeline, log, segment in files}
+    return [file for file, end in ends.items() if end > forks.get(int(file[:8], 16), end)]
 
 
 def test_a_primary_that_freezes_costs_no_acknowledged_write_and_no_read(whole, client):

@@ -1,8 +1,10 @@
 """The configuration in a folder of its own, and the emulator that it is applied to."""
 
+import functools
 import json
 import os
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
@@ -17,7 +19,8 @@ ROOTS = ("bootstrap", "global", "primary", "failover")
 MODULES = ("modules/bucket", "modules/region")
 REGIONS = {"a": "eu-west-1", "b": "eu-central-1"}
 PROVIDER = "registry.terraform.io/hashicorp/aws/5.100.0"
-IMAGE = "ami-0deb1300000000002"
+DEBIAN = "ami-0deb1300000000001"
+IMAGE, NEW_IMAGE = "ami-0deb1300000000002", "ami-0deb1300000000003"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIL1008J5Q+osFlXiE38DgKS5AMhFd3YHq9ljTtpsR2J+ operator"
 
 
@@ -32,11 +35,12 @@ def run(*command, cwd=HERE, env=None, timeout=900, check=True):
     return done
 
 
+@functools.cache
 def provider_settings(folder):
-    """Lets terraform take the provider from this machine if it is here; else it comes from the registry."""
+    """Lets terraform take the provider from this machine if it is here; else it comes from the registry, once."""
     found = run("find", "/", "-xdev", "-maxdepth", "6", "-type", "d", "-path", f"*/{PROVIDER}", "-not", "-path", "*/.terraform/*", check=False)
     if not found.stdout:
-        return {}
+        return fetch_provider(folder)
     mirror = found.stdout.splitlines()[0].removesuffix(PROVIDER)
     file = folder / "terraform.rc"
     file.write_text(f"""provider_installation {{
@@ -52,6 +56,16 @@ def provider_settings(folder):
     return {"TF_CLI_CONFIG_FILE": str(file)}
 
 
+def fetch_provider(folder):
+    """Brings the provider into a cache that all roots share: to be done before several ask for it, as it is not guarded."""
+    settings = {"TF_PLUGIN_CACHE_DIR": os.environ["INFRA_PROVIDERS"]}
+    os.makedirs(settings["TF_PLUGIN_CACHE_DIR"], exist_ok=True)
+    for name in ("versions.tf", ".terraform.lock.hcl"):
+        shutil.copy(HERE.parent / "bootstrap" / name, folder)
+    run("terraform", "init", "-backend=false", "-lockfile=readonly", cwd=folder, env=os.environ | settings)
+    return settings
+
+
 class Configuration:
     """A copy of the configuration, in which terraform may leave what it likes."""
 
@@ -59,28 +73,35 @@ class Configuration:
         self.top = folder / "terraform"
         ignored = shutil.ignore_patterns(".terraform", "*.tfstate*", "*.tfvars", "*_override.tf", "backend.hcl", "__pycache__")
         shutil.copytree(HERE.parent, self.top, ignore=ignored)
-        # The emulator is one process: more at once only makes it answer later.
-        settings = {"TF_IN_AUTOMATION": "1", "TF_CLI_ARGS": "-no-color", "TF_CLI_ARGS_apply": "-parallelism=6", "CHECKPOINT_DISABLE": "1"}
-        self.env = os.environ | settings | provider_settings(folder) | (extra or {})
+        # Much of a command's time is its start, in which the provider describes itself: it need not be careful with memory.
+        settings = {"TF_IN_AUTOMATION": "1", "TF_CLI_ARGS": "-no-color", "CHECKPOINT_DISABLE": "1", "GOGC": "400"}
+        self.env = os.environ | settings | provider_settings(folder.parent) | (extra or {})
 
-    def terraform(self, folder, *arguments, **options):
-        return run("nice", "terraform", f"-chdir={folder}", *arguments, cwd=self.top, env=self.env, **options).stdout
+    def environment(self, root):
+        # What a root asks for is told apart by this in the emulator's log.
+        path_style = {} if root == "bootstrap" else {"TF_CLI_ARGS_init": "-backend-config=use_path_style=true"}
+        return self.env | path_style | {"TF_APPEND_USER_AGENT": f"root/{root}"}
 
-    def infra(self, command, root, *flags, **options):
+    def terraform(self, folder, *arguments):
+        return run("terraform", f"-chdir={folder}", *arguments, cwd=self.top, env=self.environment(folder)).stdout
+
+    def infra(self, command, root, *flags):
         """What a person types: ./dev infra COMMAND ROOT."""
-        env = self.env if root == "bootstrap" else self.env | {"TF_CLI_ARGS_init": "-backend-config=use_path_style=true"}
-        return run("nice", self.top / "infra", command, root, *flags, cwd=self.top, env=env, **options).stdout
+        return run(self.top / "infra", command, root, *flags, cwd=self.top, env=self.environment(root)).stdout
 
     def set(self, root, **settings):
         (self.top / root / "terraform.tfvars.json").write_text(json.dumps(settings))
 
+    def state(self, root):
+        return self.terraform(root, "state", "pull")
+
     def output(self, root, name):
-        return json.loads(self.infra("output", root, "-json", name))
+        return json.loads(self.state(root))["outputs"][name]["value"]
 
     def plan(self, root, *flags):
         """What an apply would do, and all that there would be."""
-        self.infra("plan", root, "-input=false", "-lock=false", "-out=it.plan", *flags)
-        return json.loads(self.infra("show", root, "-json", "it.plan"))
+        self.terraform(root, "plan", "-input=false", "-lock=false", "-out=it.plan", *flags)
+        return json.loads(self.terraform(root, "show", "-json", "it.plan"))
 
 
 class Emulator:
@@ -98,7 +119,8 @@ class Emulator:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
         settings = {"MOTO_AMIS_PATH": str(HERE / "images.json"), "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
-        self.log = (folder / "emulator.log").open("w")
+        self.log_file = folder / "emulator.log"
+        self.log = self.log_file.open("w")
         self.process = subprocess.Popen(
             [sys.executable, "-B", HERE / "emulator.py", str(port)], env=os.environ | settings, stdout=self.log, stderr=self.log
         )
@@ -106,7 +128,7 @@ class Emulator:
         while not self.answers():
             if self.process.poll() is not None or time.monotonic() > end:
                 self.close()
-                raise Failed(f"the emulator does not answer:\n{(folder / 'emulator.log').read_text()[-2000:]}")
+                raise Failed(f"the emulator does not answer:\n{self.log_file.read_text()[-2000:]}")
             time.sleep(0.2)
 
     def answers(self):
@@ -114,6 +136,10 @@ class Emulator:
             return urllib.request.urlopen(f"{self.url}/moto-api/", timeout=2).status == 200
         except OSError:
             return False
+
+    def asked(self, root):
+        """What a root has asked for so far: pairs of region and service."""
+        return set(re.findall(rf"^asked by {root}: (\S+) (\S+)$", self.log_file.read_text(), re.M))
 
     def client(self, service, region):
         options = {"endpoint_url": self.url, "aws_access_key_id": "test", "aws_secret_access_key": "test"}
@@ -130,3 +156,9 @@ def resources(module):
     yield from module.get("resources", [])
     for child in module.get("child_modules", []):
         yield from resources(child)
+
+
+def of(resources, kind):
+    found = [one["values"] for one in resources if one["type"] == kind and one["mode"] == "managed"]
+    assert found, f"there is no {kind} to look at"
+    return found

@@ -1,6 +1,7 @@
 """What the tests share: the configuration as it stands, and all roots applied to the emulator."""
 
 import concurrent.futures
+import json
 import sys
 
 import pytest
@@ -23,6 +24,10 @@ def configuration(tmp_path_factory):
     return made
 
 
+# Nobody but the tests changes what is in the emulator: where nothing can have changed, there is no look at it.
+UNCHANGED = "-refresh=false"
+
+
 class Applied(cloud.Configuration):
     """All roots on the emulator, in the order that the README gives."""
 
@@ -33,26 +38,41 @@ class Applied(cloud.Configuration):
             (self.top / root / "emulator_override.tf").write_text('provider "aws" {\n  max_retries = 4\n}\n')
         self.workers = concurrent.futures.ThreadPoolExecutor(2)
 
-    def apply(self, root, **settings):
+    def apply(self, root, *flags, **settings):
         if settings:
             self.set(root, **settings)
-        self.infra("apply", root, "-auto-approve", "-input=false")
-
-    def destroy(self, root):
-        self.infra("destroy", root, "-auto-approve", "-input=false")
+        self.infra("apply", root, "-auto-approve", "-input=false", *flags)
 
     def each(self, action, *roots):
         """Does something to several roots, two at a time, and returns what came of it by root."""
         return dict(zip(roots, self.workers.map(action, roots)))
 
     def apply_all(self):
+        # A root mostly waits, for the cloud to have spread what was written: that is what makes the time.
         self.apply("bootstrap")
         self.apply("global", domain="dob.example.com", repository="owner/dob-api")
         settings = {"domain": "dob.example.com", "ssh_key": cloud.KEY, "image": cloud.IMAGE}
         self.each(lambda root: self.apply(root, **settings), "primary", "failover")
-        self.apply("failover", **settings, peering=self.output("primary", "vpc_id"))
-        self.apply("primary", **settings, peering=self.output("failover", "peering_id"))
+        self.apply("failover", UNCHANGED, **settings, peering=self.output("primary", "vpc_id"))
+        self.apply("primary", UNCHANGED, **settings, peering=self.output("failover", "peering_id"))
         return self
+
+    def roll_out(self, root, region, image):
+        """What the deploy does: makes a version with its image, gives it to the group, and has more hosts for a while."""
+        service = self.output(root, "service")
+        ec2, scaling = (self.emulator.client(kind, region) for kind in ("ec2", "autoscaling"))
+        made = ec2.create_launch_template_version(
+            LaunchTemplateId=service["launch_template"],
+            SourceVersion="$Latest",
+            VersionDescription=f"{image} from 1",
+            LaunchTemplateData={"ImageId": image},
+        )["LaunchTemplateVersion"]["VersionNumber"]
+        version = {"LaunchTemplateId": service["launch_template"], "Version": str(made)}
+        scaling.update_auto_scaling_group(AutoScalingGroupName=service["group"], LaunchTemplate=version, DesiredCapacity=4)
+
+    def group(self, region):
+        (found,) = self.emulator.client("autoscaling", region).describe_auto_scaling_groups()["AutoScalingGroups"]
+        return found
 
     def settle_secrets(self):
         """Has the secrets made that are missing, and returns those of each region."""
@@ -99,15 +119,34 @@ def secrets(applied):
 
 @pytest.fixture(scope="session")
 def plans(applied):
-    """The plan of each root as it was applied."""
+    """The plan of each root as it was applied, and of the primary region after a roll-out too."""
+    applied.roll_out("primary", "eu-west-1", cloud.NEW_IMAGE)
     return applied.each(applied.plan, *cloud.ROOTS)
 
 
 @pytest.fixture(scope="session")
-def full_plan(applied):
-    """A region with everything that can be asked for."""
+def full(applied):
+    """Names the file of settings with which a region has everything that can be asked for."""
     containers = {"image": f"r/dob-api@sha256:{'0' * 64}", "shell_image": f"r/shell@sha256:{'0' * 64}", "weight": 30}
-    (applied.top / "primary/full.tfvars.json").write_text(
-        cloud.json.dumps({"nat": True, "rate_limit": 2000, "alarm_email": "ops@example.com", "size": "medium", "ecs": containers})
-    )
-    return applied.plan("primary", "-var-file=full.tfvars.json")
+    settings = {"nat": True, "rate_limit": 2000, "alarm_email": "ops@example.com", "size": "medium", "ecs": containers}
+    (applied.top / "primary/full.tfvars.json").write_text(json.dumps(settings))
+    return "-var-file=full.tfvars.json"
+
+
+@pytest.fixture(scope="session")
+def full_plan(applied, full):
+    """The plan of a region with everything."""
+    return applied.plan("primary", UNCHANGED, full)
+
+
+@pytest.fixture(scope="session", params=["primary", "failover", "full"])
+def region(request):
+    """All that there is in a region."""
+    plan = request.getfixturevalue("full_plan") if request.param == "full" else request.getfixturevalue("plans")[request.param]
+    return list(cloud.resources(plan["planned_values"]["root_module"]))
+
+
+@pytest.fixture(scope="session")
+def everything(plans, full_plan):
+    """All that there is in any root."""
+    return [one for plan in (*plans.values(), full_plan) for one in cloud.resources(plan["planned_values"]["root_module"])]

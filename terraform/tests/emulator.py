@@ -2,21 +2,33 @@
 
 - The key of one region and its replica in another share a dictionary and an alias in the emulator.
 - It holds a bucket's policy against a request, but not the policy's conditions: "deny without TLS" would deny all.
-- It forgets in which region the service of an endpoint is, and for whom its names are.
+- It forgets in which region the service of an endpoint is, for whom its names are, and of which network a zone is.
 - It mixes up requests that come at the same time, and takes one that is sent again for a second one.
-- It knows no EC2 Instance Connect Endpoint, and does not switch detailed monitoring of an instance.
+- It knows no EC2 Instance Connect Endpoint, no instance refresh, and does not switch detailed monitoring of an instance.
+- It keeps the lock of a bucket as it is once the bucket holds something, which the cloud does not, and cannot delete the mark
+  of a deletion.
+- It starts a version of a launch template from nothing, whatever its source is, and counts the template's own tags among those
+  of what is launched.
+
+It prints which region and service each root asks for, to be read by tests.
 """
 
 import json
+import re
 import sys
 import threading
 
+from moto.autoscaling.responses import AutoScalingResponse
 from moto.kms.models import kms_backends
 from moto.kms.responses import KmsResponse
 from moto.core.responses import ActionResult
+from moto.core.types import Base64EncodedString
+from moto.ec2.models.launch_templates import LaunchTemplate
 from moto.ec2.responses import EC2Response
+from moto.ec2.utils import parse_user_data
 from moto.iam.access_control import PermissionResult
-from moto.s3.models import FakeBucket
+from moto.route53.responses import Route53
+from moto.s3.models import FakeBucket, FakeDeleteMarker, S3Backend
 from moto.server import DomainDispatcherApplication, main
 
 
@@ -38,6 +50,25 @@ def monitor_instances(self):
     return ActionResult({"InstanceMonitorings": [{"InstanceId": name, "Monitoring": {"State": "enabled"}} for name in names]})
 
 
+def put_lock(self, bucket_name, lock_enabled, mode=None, days=None, years=None):
+    bucket = self.get_bucket(bucket_name)
+    bucket.object_lock_enabled = bucket.object_lock_enabled or lock_enabled
+    bucket.default_lock_mode, bucket.default_lock_days, bucket.default_lock_years = mode, days, years
+
+
+create_version = LaunchTemplate.create_version
+
+
+def create_whole_version(self, data, description):
+    """What the deploy makes has its image, and all else as before; what Terraform makes is whole."""
+    source = self.versions[-1].data if self.versions and set(data) == {"ImageId"} else {}
+    whole = {**source, **data}
+    if not isinstance(whole.get("UserData"), (Base64EncodedString, type(None))):
+        whole["UserData"] = parse_user_data(whole["UserData"])
+    whole["TagSpecifications"] = [one for one in whole.get("TagSpecifications", []) if one["ResourceType"] != "launch-template"]
+    return create_version(self, whole, description)
+
+
 create_endpoint = EC2Response.create_vpc_endpoint
 
 
@@ -45,6 +76,17 @@ def create_endpoint_elsewhere(request):
     made = create_endpoint(request)
     made.result["VpcEndpoint"].service_region = request._get_param("ServiceRegion")
     made.result["VpcEndpoint"].dns_options = request._get_param("DnsOptions")
+    return made
+
+
+create_zone = Route53.create_hosted_zone
+
+
+def create_zone_of_network(request):
+    made, network = create_zone(request), request._get_param("VPC")
+    if network:
+        made.result["HostedZone"].private_zone = True
+        made.result["HostedZone"].add_vpc(network["VPCId"], network["VPCRegion"])
     return made
 
 
@@ -75,6 +117,13 @@ class ConnectEndpoints:
         return ActionResult({"InstanceConnectEndpoint": {**endpoint, "State": "delete-complete"}})
 
 
+def log(environ):
+    root = re.search(r"root/(\w+)", environ.get("HTTP_USER_AGENT", ""))
+    scope = re.search(r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/", environ.get("HTTP_AUTHORIZATION", ""))
+    if root and scope:
+        sys.stderr.write(f"asked by {root[1]}: {scope[1]} {scope[2]}\n")  # one write, which no other line gets into
+
+
 answer, one, answered = DomainDispatcherApplication.__call__, threading.Lock(), {}
 
 
@@ -82,6 +131,7 @@ def answer_once(application, environ, start_response):
     """Answers one request at a time, and one that is repeated, because its answer was lost, as it did before."""
     call = environ.get("HTTP_AMZ_SDK_INVOCATION_ID")
     with one:
+        log(environ)
         if call is None or call not in answered:
             started = []
             body = b"".join(answer(application, environ, lambda *start: started.append(start)))
@@ -101,6 +151,11 @@ EC2Response.describe_instance_connect_endpoints = lambda request: endpoints.desc
 EC2Response.delete_instance_connect_endpoint = lambda request: endpoints.delete(request)
 EC2Response.create_vpc_endpoint = create_endpoint_elsewhere
 EC2Response.monitor_instances = monitor_instances
+AutoScalingResponse.describe_instance_refreshes = lambda request: ActionResult({"InstanceRefreshes": []})
+LaunchTemplate.create_version = create_whole_version
+S3Backend.put_object_lock_configuration = put_lock
+FakeDeleteMarker.dispose = lambda marker, garbage=False: None
 KmsResponse.replicate_key = replicate_key
+Route53.create_hosted_zone = create_zone_of_network
 FakeBucket.get_permission = lambda *_: PermissionResult.NEUTRAL
 main(["--host", "127.0.0.1", "--port", sys.argv[1]])

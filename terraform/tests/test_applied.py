@@ -16,8 +16,6 @@ FORGOTTEN = {
     "aws_autoscaling_group": {"default_instance_warmup", "instance_maintenance_policy", "capacity_reservation_specification"},
     "aws_autoscaling_policy": {"enabled", "predictive_scaling_configuration"},
     "aws_instance": {"disable_api_termination", "vpc_security_group_ids"},
-    # It counts the template's own tags among those of what is launched.
-    "aws_launch_template": {"latest_version", "tag_specifications"},
     # The kind of an ICMP message.
     "aws_network_acl": {"ingress"},
     "aws_s3_bucket_replication_configuration": {"rule"},
@@ -49,15 +47,13 @@ def test_the_second_plan_shows_no_difference(plans):
 
 
 @pytest.mark.parametrize(("root", "own"), [("primary", "eu-west-1"), ("failover", "eu-central-1")])
-def test_a_region_asks_nothing_of_the_other(applied, root, own):
-    """Neither its plan nor its state: each request is signed for the region that it goes to."""
-    log = applied.top / f"{root}.log"
-    env = applied.env | {"TF_LOG": "DEBUG", "TF_LOG_PATH": str(log)}
-    cloud.run("terraform", f"-chdir={root}", "plan", "-lock=false", "-input=false", cwd=applied.top, env=env)
-    asked = re.findall(r"Credential=test/\d+/([a-z0-9-]+)/(\w+)/aws4_request", log.read_text())
-    assert {service for _, service in asked} > {"ec2", "s3", "kms"}
+def test_a_region_asks_nothing_of_the_other(applied, plans, root, own):
+    """Neither an apply, nor a plan, nor a state: each request is signed for the region that it goes to."""
+    asked = applied.emulator.asked(root)
+    assert {service for region, service in asked if region == own} > {"ec2", "s3", "kms"}
     # What belongs to no region answers as us-east-1.
-    assert {region for region, _ in asked} <= {own, "us-east-1"}
+    assert {region for region, _ in asked} == {own, "us-east-1"}
+    assert {service for region, service in asked if region != own} <= {"iam", "route53"}
 
 
 def test_a_second_writer_is_kept_out_by_the_lock(applied):
@@ -66,7 +62,7 @@ def test_a_second_writer_is_kept_out_by_the_lock(applied):
     s3.put_object(Bucket=bucket, Key="failover.tfstate.tflock", Body=json.dumps({"ID": "another", "Who": "colleague", "Operation": "apply"}))
     try:
         with pytest.raises(cloud.Failed, match="Error acquiring the state lock"):
-            applied.infra("plan", "failover")
+            applied.terraform("failover", "plan", "-refresh=false")
     finally:
         s3.delete_object(Bucket=bucket, Key="failover.tfstate.tflock")
 
@@ -80,31 +76,24 @@ def test_every_volume_is_tagged_as_its_host(applied, name):
 
 
 @pytest.mark.parametrize("name", cloud.REGIONS)
-def test_a_roll_out_finds_the_group_the_template_and_the_alarms(applied, name):
-    region, root = cloud.REGIONS[name], {"a": "primary", "b": "failover"}[name]
+def test_a_roll_out_finds_the_group_the_template_and_the_alarms(applied, plans, name):
+    """By the deploy's own script, which has only the region; the primary region was rolled out to once."""
+    region, root, before = cloud.REGIONS[name], {"a": "primary", "b": "failover"}[name], {"a": cloud.NEW_IMAGE, "b": cloud.IMAGE}[name]
     service = applied.output(root, "service")
-    groups = applied.emulator.client("autoscaling", region).describe_auto_scaling_groups(
-        Filters=[{"Name": "tag:Project", "Values": ["dob-api"]}, {"Name": "tag:Role", "Values": ["service"]}]
-    )["AutoScalingGroups"]
-    assert [group["AutoScalingGroupName"] for group in groups] == [service["group"]] == [f"dob-api-{name}"]
-    assert groups[0]["LaunchTemplate"]["LaunchTemplateId"] == service["launch_template"]
-    assert groups[0]["LaunchTemplate"]["Version"].isdigit() and len(groups[0]["AvailabilityZones"]) == 3
-    alarms = applied.emulator.client("cloudwatch", region).describe_alarms(AlarmNames=service["alarms"])["MetricAlarms"]
-    assert len(alarms) == len(service["alarms"]) == 4
+    version = applied.group(region)["LaunchTemplate"]["Version"]
+    script = [sys.executable, "-B", cloud.HERE.parents[1] / "ami/roll_out.py", cloud.DEBIAN, "--region", region, "--dry-run"]
+    said = cloud.run(*script, env=applied.env).stderr
+    assert f"of {service['launch_template']} from version {version}, with {cloud.DEBIAN}" in said
+    assert f"{service['group']} in {region}: from {before} (version {version}) to {cloud.DEBIAN}" in said
+    alarms = [f"dob-api-{name}-{alarm}" for alarm in ("errors", "refused", "slow", "unhealthy")]
+    assert f"watched by {', '.join(alarms)}" in said and sorted(service["alarms"]) == alarms
 
 
-def test_a_roll_out_is_not_undone_by_the_next_apply(applied):
-    """The deploy makes a version with its image, and gives it to the group; a plan leaves both alone."""
-    service, image = applied.output("primary", "service"), "ami-0123456789abcdef0"
-    ec2, scaling = (applied.emulator.client(kind, "eu-west-1") for kind in ("ec2", "autoscaling"))
-    made = ec2.create_launch_template_version(
-        LaunchTemplateId=service["launch_template"], SourceVersion="$Latest", LaunchTemplateData={"ImageId": image}
-    )["LaunchTemplateVersion"]["VersionNumber"]
-    version = {"LaunchTemplateId": service["launch_template"], "Version": str(made)}
-    scaling.update_auto_scaling_group(AutoScalingGroupName=service["group"], LaunchTemplate=version, DesiredCapacity=4)
-    changed = {kind: names for kind, names, _ in differences(applied.plan("primary"))}
-    assert not {"image_id", "launch_template"} & set().union(*changed.values())
-    assert "desired_capacity" not in changed.get("aws_autoscaling_group", set())
+def test_a_roll_out_is_not_undone_by_the_next_apply(applied, plans):
+    changed = list(differences(plans["primary"]))
+    group = applied.group("eu-west-1")
+    assert group["DesiredCapacity"] == 4 and int(group["LaunchTemplate"]["Version"]) > 1
+    assert not {"image_id", "launch_template", "desired_capacity"} & set().union(*(names for _, names, _ in changed))
 
 
 def test_a_service_host_gets_its_settings_and_no_secret(applied):
@@ -115,6 +104,11 @@ def test_a_service_host_gets_its_settings_and_no_secret(applied):
     settings = dict(line.split("=", 1) for line in lines)
     assert settings["DATABASE_URL"].count(",") == 5 and "PASSWORD" not in " ".join(settings)
     assert settings["DOB_API_LISTEN"] == "0.0.0.0:8080"
+    # The image takes each line: by the check that it makes itself, of the names that the manual has.
+    top = cloud.HERE.parents[1]
+    names = " ".join(re.findall(r"(?:DOB_API|DATABASE)_[A-Z_]+", (top / "packaging/dob-api.8").read_text()))
+    check = 'eval "$(sed -n "/^fail() {/,/^}/p; /^check() {/,/^}/p" "$1")"; known=$2 parameters=/dob-api; shift 2; for line; do check 0 "$line"; done'
+    cloud.run("bash", "-euc", check, "check", top / "ami/root/usr/libexec/dob-api-settings", names, *lines)
 
 
 def test_the_regions_reach_each_other(applied):
@@ -129,7 +123,7 @@ def test_the_regions_reach_each_other(applied):
 
 def test_the_public_name_fails_over_between_the_regional_names(applied):
     route53 = applied.emulator.client("route53", "us-east-1")
-    zone = route53.list_hosted_zones()["HostedZones"][0]["Id"]
+    zone = next(one["Id"] for one in route53.list_hosted_zones()["HostedZones"] if one["Name"] == "dob.example.com.")
     records = route53.list_resource_record_sets(HostedZoneId=zone)["ResourceRecordSets"]
     public = {one["Failover"]: one["ResourceRecords"][0]["Value"] for one in records if one["Name"] == "api.dob.example.com."}
     assert public == {"PRIMARY": "eu-west-1.dob.example.com", "SECONDARY": "eu-central-1.dob.example.com"}

@@ -6,28 +6,11 @@ import json
 import pytest
 
 import cloud
+from cloud import of
 
-REGIONS = ("primary", "failover")
 ANYWHERE = {"0.0.0.0/0", "::/0"}
 # A database host answers these ports to itself, to services, to its monitoring host, and to the other region's hosts.
 DATABASE_PORTS = {5432, 8008, 8432, 2379, 2380}
-
-
-@pytest.fixture(scope="session", params=[*REGIONS, "full"])
-def region(request):
-    plan = request.getfixturevalue("full_plan") if request.param == "full" else request.getfixturevalue("plans")[request.param]
-    return list(cloud.resources(plan["planned_values"]["root_module"]))
-
-
-@pytest.fixture(scope="session")
-def everything(plans, full_plan):
-    return [one for plan in (*plans.values(), full_plan) for one in cloud.resources(plan["planned_values"]["root_module"])]
-
-
-def of(resources, kind):
-    found = [one["values"] for one in resources if one["type"] == kind and one["mode"] == "managed"]
-    assert found, f"there is no {kind} to look at"
-    return found
 
 
 def test_nothing_is_public_but_the_balancer(region):
@@ -90,7 +73,7 @@ def policies(resources):
     """Every policy document of a plan, with the resource that it stands in."""
     for one in resources:
         for name in ("policy", "assume_role_policy"):
-            if one["mode"] == "managed" and isinstance(one["values"].get(name), str):
+            if one["mode"] == "managed" and one["type"] != "aws_s3_bucket" and isinstance(one["values"].get(name), str):
                 yield one, json.loads(one["values"][name])
 
 
@@ -117,6 +100,13 @@ def test_policies_of_the_cloud_are_attached_to_those_who_look_and_who_apply_alon
     assert attached == {"plan": "ReadOnlyAccess", "infra": "PowerUserAccess"}
 
 
+def test_a_bucket_opens_to_nobody_in_particular_only_under_a_condition(everything):
+    found = [policy for one, policy in policies(everything) if one["type"] == "aws_s3_bucket_policy"]
+    assert len(found) >= 10
+    for statement in (statement for policy in found for statement in policy["Statement"]):
+        assert statement["Effect"] == "Deny" or statement["Principal"] not in ("*", {"AWS": "*"}) or statement["Condition"], statement
+
+
 def test_a_workflow_is_bound_to_one_repository_and_environment(plans):
     roles = [one for one in cloud.resources(plans["global"]["planned_values"]["root_module"]) if one["type"] == "aws_iam_role"]
     subjects = {
@@ -141,38 +131,38 @@ def test_what_holds_data_is_protected_from_deletion(region, applied):
 
 
 def test_nothing_can_be_destroyed_before_it_is_unprotected(applied):
-    for root in ("primary", "failover", "global"):
+    def refused(root):
         with pytest.raises(cloud.Failed, match="prevent_destroy"):
-            applied.infra("plan", root, "-destroy", "-lock=false")
+            applied.terraform(root, "plan", "-destroy", "-lock=false", "-refresh=false")
+
+    applied.each(refused, "primary", "global")
 
 
-def test_the_balancer_has_the_numbers_of_the_service(region):
-    balancer = of(region, "aws_lb")[0]
-    assert (balancer["idle_timeout"], balancer["desync_mitigation_mode"], balancer["drop_invalid_header_fields"]) == (60, "strictest", True)
-    for group in of(region, "aws_lb_target_group"):
-        check = group["health_check"][0]
-        assert (check["path"], check["interval"], check["timeout"]) == ("/healthz", 5, 2)
-        assert (check["healthy_threshold"], check["unhealthy_threshold"]) == (2, 2)
-        # A write may wait 30 s for a primary; an answer must not be cut off.
-        assert int(group["deregistration_delay"]) > 30
-    assert {listener["port"]: listener.get("ssl_policy") for listener in of(region, "aws_lb_listener") if listener["port"] == 443} == {
-        443: "ELBSecurityPolicy-TLS13-1-2-Res-2021-06"
-    }
+def test_a_shell_is_reached_by_the_connect_endpoint_alone(region):
+    (endpoint,) = of(region, "aws_ec2_instance_connect_endpoint")
+    (shell,) = endpoint["security_group_ids"]
+    rules = of(region, "aws_vpc_security_group_ingress_rule")
+    assert {rule["referenced_security_group_id"] for rule in rules if rule["from_port"] <= 22 <= rule["to_port"]} == {shell}
+    assert not [rule for rule in rules if rule["security_group_id"] == shell]
 
 
-def test_both_regions_are_alike(plans):
-    def shape(root):
-        found = cloud.resources(plans[root]["planned_values"]["root_module"])
-        return sorted(one["address"] for one in found if one["mode"] == "managed" and "peering" not in one["address"])
+def test_the_second_wall_lets_the_internet_open_nothing_behind_the_balancer(region):
+    walls = {wall["tags"]["Name"].rsplit("-")[-1]: wall for wall in of(region, "aws_network_acl")}
+    assert set(walls) == {"public", "service", "data"}
+    assert sorted(subnet for wall in walls.values() for subnet in wall["subnet_ids"]) == sorted(subnet["id"] for subnet in of(region, "aws_subnet"))
+    for tier, wall in walls.items():
+        wide = {(rule["from_port"], rule["to_port"]) for rule in wall["ingress"] if rule["cidr_block"] in ANYWHERE and rule["protocol"] in ("6", "tcp", "-1")}
+        # Answers come to the ports that Linux gives to those who ask.
+        assert {ports for ports in wide if ports[0] < 1024} == ({(80, 80), (443, 443)} if tier == "public" else set())
+        assert all(ports[0] >= 32768 for ports in wide if tier != "public")
+        assert not any(rule["protocol"] == "-1" for rule in wall["ingress"])
 
-    other = {cidr.replace("10.0.", "10.x.").replace("10.1.", "10.0.").replace("10.x.", "10.1.") for cidr in shape("failover")}
-    assert sorted(other) == shape("primary")
 
-
-def test_no_secret_is_in_a_state(applied):
+def test_no_secret_is_in_a_state(applied, secrets):
     """Nothing here makes, reads or is given one."""
-    secret = {"aws_ssm_parameter", "aws_secretsmanager_secret_version", "random_password", "tls_private_key"}
+    kept = {value for region in secrets.values() for value in region.values()}
     for root in cloud.ROOTS:
-        state = json.loads(applied.infra("show", root, "-json"))
-        kinds = {one["type"] for one in cloud.resources(state["values"]["root_module"])}
-        assert len(kinds) > 5 and not kinds & secret
+        state = applied.state(root)
+        kinds = {one["type"] for one in json.loads(state)["resources"]}
+        assert len(kinds) > 5 and not any(value in state for value in kept)
+        assert not kinds & {"aws_ssm_parameter", "aws_secretsmanager_secret_version", "random_password", "tls_private_key"}

@@ -3,6 +3,7 @@
 import json
 
 import cloud
+from conftest import UNCHANGED
 
 
 def left(applied, region):
@@ -26,19 +27,32 @@ def left(applied, region):
         "topics": client("sns").list_topics()["Topics"],
         "alarms": client("cloudwatch").describe_alarms()["MetricAlarms"],
         "logs": client("logs").describe_log_groups()["logGroups"],
+        "addresses": ec2.describe_addresses()["Addresses"],
+        "gateways": [one for one in ec2.describe_nat_gateways()["NatGateways"] if one["State"] != "deleted"],
+        # One that was deleted is remembered for a while.
+        "clusters": [one for one in client("ecs").describe_clusters(clusters=["dob-api-a"])["clusters"] if one["status"] != "INACTIVE"],
+        "firewalls": client("wafv2").list_web_acls(Scope="REGIONAL")["WebACLs"],
+        "keys": ec2.describe_key_pairs()["KeyPairs"],
         "zones": client("route53").list_hosted_zones()["HostedZones"],
         "roles": [role for role in client("iam").list_roles()["Roles"] if role["RoleName"].startswith("dob-api")],
     }
 
 
-def test_destroy_leaves_nothing(applied):
+def test_destroy_leaves_nothing(applied, full):
+    """Nor of a region with everything that can be asked for, and with backups in its locked bucket."""
     applied.emulator.client("s3", "eu-west-1").put_object(Bucket=applied.output("primary", "buckets")["backup"], Key="kept", Body=b"data")
     cloud.run(applied.top / "infra", "unprotect", cwd=applied.top, env=applied.env)
-    applied.each(applied.apply, "primary", "failover", "global")
-    applied.each(applied.destroy, "primary", "failover")
-    applied.destroy("global")
-    applied.apply("bootstrap")
-    applied.destroy("bootstrap")
+
+    def unprotect(root):
+        applied.apply(root, UNCHANGED, *([full] if root == "primary" else []))
+
+    def destroy(root):
+        applied.infra("destroy", root, "-auto-approve", "-input=false", UNCHANGED)
+
+    applied.each(unprotect, "primary", "failover", "global", "bootstrap")
+    applied.each(destroy, "primary", "failover")
+    destroy("global")
+    destroy("bootstrap")
     for region in cloud.REGIONS.values():
         remains = {kind: found for kind, found in left(applied, region).items() if found}
         assert not remains, json.dumps(remains, default=str)[:2000]

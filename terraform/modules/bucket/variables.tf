@@ -56,6 +56,11 @@ variable "expire_days" {
   description = "Days after which objects are deleted; null for never."
   type        = number
   default     = null
+
+  validation {
+    condition     = var.expire_days == null ? true : var.expire_days >= 1
+    error_message = "Objects are kept for a day at least: set expire_days to 1 or more, or to null to keep them."
+  }
 }
 
 variable "policies" {

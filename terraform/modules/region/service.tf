@@ -64,8 +64,8 @@ resource "aws_launch_template" "service" {
 
   lifecycle {
     create_before_destroy = true
-    # A roll-out makes a version with the image it brings.
-    ignore_changes = [image_id]
+    # A roll-out makes a version with the image it brings, and describes it.
+    ignore_changes = [image_id, description]
   }
 }
 

@@ -23,8 +23,13 @@ variable "peer" {
   type        = object({ name = string, region = string, cidr = string })
 
   validation {
-    condition     = can(cidrhost(var.peer.cidr, 0)) && var.peer.cidr != var.cidr && var.peer.name != var.name
-    error_message = "The other region needs a name and a network of its own."
+    condition     = can(regex("^[a-z]$", var.peer.name)) && var.peer.name != var.name
+    error_message = "The other region needs a letter of its own: give peer.name another one than name."
+  }
+
+  validation {
+    condition     = can(cidrhost(var.peer.cidr, 0)) && endswith(var.peer.cidr, "/16") && try(cidrhost(var.peer.cidr, 0) != cidrhost(var.cidr, 0), true)
+    error_message = "The other region needs a network of its own: give peer.cidr another block of 16 bits than cidr, as in 10.1.0.0/16."
   }
 }
 

@@ -91,3 +91,12 @@ run "a_key_for_an_encryption_without_one_is_refused" {
     key_arn    = "arn:aws:kms:eu-west-1:123456789012:key/1"
   }
 }
+
+run "deleting_at_once_is_refused" {
+  command         = plan
+  expect_failures = [var.expire_days]
+
+  variables {
+    expire_days = 0
+  }
+}

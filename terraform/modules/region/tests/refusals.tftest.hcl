@@ -70,6 +70,15 @@ run "two_regions_with_the_same_network_is_refused" {
   }
 }
 
+run "a_network_of_another_size_in_the_other_region_is_refused" {
+  command         = plan
+  expect_failures = [var.peer]
+
+  variables {
+    peer = { name = "b", region = "eu-central-1", cidr = "10.1.0.0/20" }
+  }
+}
+
 run "two_regions_with_the_same_name_is_refused" {
   command         = plan
   expect_failures = [var.peer]

@@ -1,0 +1,27 @@
+# Names for people, of the hosts of both regions: a-db1.dob-api.internal. Each region answers for itself, so they are there
+# while the other region is not. Programs use the fixed addresses, and need no name server.
+
+locals {
+  networks = { (var.name) = var.cidr, (var.peer.name) = var.peer.cidr }
+  names = merge([for region, cidr in local.networks : {
+    for name, host in local.hosts : "${region}-${name}" => cidrhost(cidrsubnet(cidr, 8, tonumber(host.zone)), host.byte)
+  }]...)
+}
+
+resource "aws_route53_zone" "internal" {
+  name    = "${local.project}.internal"
+  comment = "${local.prefix}: hosts of both regions"
+
+  vpc {
+    vpc_id = aws_vpc.this.id
+  }
+}
+
+resource "aws_route53_record" "host" {
+  for_each = local.names
+  zone_id  = aws_route53_zone.internal.zone_id
+  name     = "${each.key}.${aws_route53_zone.internal.name}"
+  type     = "A"
+  ttl      = 300
+  records  = [each.value]
+}

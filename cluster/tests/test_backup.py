@@ -81,7 +81,7 @@ def test_a_backup_is_in_the_buckets_of_both_regions_and_costs_no_write(whole, cl
 def test_what_cannot_be_saved_is_refused(whole):
     refused = play(whole, "backup.yml", "-e", "backup_type=half")
     assert refused.returncode != 0
-    assert "there is no backup of type half: choose full, diff or incr" in refused.stdout
+    assert "value of backup_type must be one of: full, diff, incr, got: half" in refused.stdout
 
 
 def test_the_drill_proves_every_row_from_both_buckets(saved):

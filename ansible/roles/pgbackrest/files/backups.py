@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import pathlib
 import ssl
 import subprocess
@@ -65,7 +64,7 @@ def members():
 
 def role():
     """This host's part: leader (it takes writes), standby_leader, or what else Patroni calls it."""
-    return members().get(os.uname().nodename, {}).get("role", "none")
+    return members().get(SETTINGS["host"], {}).get("role", "none")
 
 
 def figures(name, lines):

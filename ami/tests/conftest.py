@@ -15,6 +15,8 @@ REGION = "eu-west-1"
 STORE = f"ssm.{REGION}.amazonaws.com"
 DATABASE = "database.internal"
 PASSWORD = "a-password-that-no-log-shows"
+# Before a command: Ctrl-C ends it even if this suite runs in the background, where shells have it ignored.
+INTERRUPTIBLE = ("env", "--default-signal=INT")
 
 
 @pytest.fixture(scope="session")
@@ -29,9 +31,15 @@ def pytest_addoption(parser):
 
 
 @pytest.fixture(scope="session")
-def deb(owner, request):
+def arch(request):
+    given = request.config.getoption("--image")
+    return given.stem.rpartition("_")[2] if given else "amd64"
+
+
+@pytest.fixture(scope="session")
+def deb(owner, arch, request):
     given = request.config.getoption("--deb")
-    command = (TOP / "dev", "deb", "--arch", "amd64", "--out", owner.folder / "debs")
+    command = (TOP / "dev", "deb", "--arch", arch, "--out", owner.folder / "debs")
     return given or pathlib.Path(hosts.run(*command, timeout=1800).stdout.strip())
 
 
@@ -49,11 +57,11 @@ def sources(owner, deb):
 
 
 @pytest.fixture(scope="session")
-def build(owner, sources):
+def build(owner, arch, sources):
     """Builds an image into a folder of that name and returns its file; of the repository's package if no other is named."""
 
     def make(name, *options):
-        command = (TOP / "dev", "image", "--arch", "amd64", "--out", owner.folder / name, *(options or ("--sources", sources)))
+        command = (TOP / "dev", "image", "--arch", arch, "--out", owner.folder / name, *(options or ("--sources", sources)))
         return pathlib.Path(hosts.run(*command, timeout=1800).stdout.strip())
 
     return make

@@ -13,7 +13,7 @@ import pytest
 
 import emulator
 import hosts
-from conftest import TOP
+from conftest import INTERRUPTIBLE, TOP
 
 FIRST, SECOND = "eu-west-1", "eu-central-1"
 MB = 1 << 20
@@ -128,9 +128,9 @@ def test_an_upload_that_broke_off_goes_on_where_it_was(aws, disk):
     assert stored(aws, image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"], file.stat().st_size) == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def test_interrupted_it_says_how_to_go_on_and_does(aws, disk):
+def test_interrupted_it_says_how_to_go_on_and_does(aws, owner, disk):
     file = disk("1.0.0", blocks=300)
-    process = subprocess.Popen([TOP / "ami/publish", file], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = owner.spawn(*INTERRUPTIBLE, TOP / "ami/publish", file, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     hosts.wait_until(lambda: len(emulator.puts) > 20, "some blocks arrive", 60)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]

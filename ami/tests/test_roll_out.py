@@ -1,6 +1,7 @@
 """Rolling an image out, against an emulated group that replaces a host each time that it is looked at."""
 
 import base64
+import os
 import signal
 import subprocess
 
@@ -8,7 +9,7 @@ import pytest
 
 import emulator
 import hosts
-from conftest import TOP
+from conftest import INTERRUPTIBLE, TOP
 from test_publish import FIRST, aws, endpoint, script  # noqa: F401 the fixtures are this module's too
 
 ALARM = {"MetricName": "HTTPCode_Target_5XX_Count", "Statistic": "Sum", "Period": 60, "EvaluationPeriods": 2, "Threshold": 10.0}
@@ -80,10 +81,12 @@ def test_what_an_alarm_takes_back_ends_as_an_error_that_says_why(group):
     assert group.running() == [group.old] * 4 and group.version() == "1"
 
 
-def started(group, version):
-    """A roll-out that has begun, and whose watcher was interrupted."""
-    group.image(version)
-    process = subprocess.Popen([TOP / "ami/roll-out", version], stderr=subprocess.PIPE, text=True, env={**hosts.os.environ, "ROLL_OUT_PACE": "600"})
+@pytest.fixture
+def interrupted(group, owner):
+    """A roll-out of 1.1.0 that has begun, and whose watcher was interrupted."""
+    group.image("1.1.0")
+    slow = {**os.environ, "ROLL_OUT_PACE": "600"}
+    process = owner.spawn(*INTERRUPTIBLE, TOP / "ami/roll-out", "1.1.0", stderr=subprocess.PIPE, text=True, env=slow)
     hosts.wait_until(lambda: emulator.calls, "the roll-out starts", 60)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]
@@ -91,8 +94,8 @@ def started(group, version):
 
 
 @pytest.mark.parametrize(("way", "end"), [("--cancel", "Cancelled"), ("--rollback", "RollbackSuccessful")])
+@pytest.mark.usefixtures("interrupted")
 def test_a_roll_out_that_runs_is_ended_on_request(group, way, end):
-    started(group, "1.1.0")
     assert "would" in script("roll-out", way, "--dry-run").stderr
     assert end in script("roll-out", way).stderr
     assert group.version() == "1"
@@ -100,8 +103,8 @@ def test_a_roll_out_that_runs_is_ended_on_request(group, way, end):
     assert "no roll-out runs" in script("roll-out", way, status=1).stderr
 
 
+@pytest.mark.usefixtures("interrupted")
 def test_an_interrupted_watcher_does_not_stop_it_and_can_look_again(group):
-    started(group, "1.1.0")
     new = group.image("1.2.0")
     assert "another roll-out runs: follow it with --follow" in script("roll-out", new, status=1).stderr
     assert "runs already" in script("roll-out", "1.1.0").stderr

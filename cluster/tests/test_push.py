@@ -67,5 +67,20 @@ def test_a_former_primary_saves_nothing_while_the_next_timeline_is_unknown(push)
     assert push(push.folder / "000000020000000000000012")[:2] == (1, "")
 
 
+def test_a_primary_that_was_replaced_while_it_was_cut_off_saves_nothing_beyond_the_fork(push):
+    assert push("pg_wal/000000010000000000000012")[:2] == (0, "archive-push pg_wal/000000010000000000000012")
+    assert push("pg_wal/000000010000000000000013")[:2] == (0, "")
+
+
+def test_a_primary_that_sees_no_bucket_saves_nothing(push):
+    push.folder.parent.joinpath("archive-get").write_text("#!/bin/sh\nexit 200\n")
+    assert push("pg_wal/000000020000000000000016")[:2] == (1, "")
+
+
+def test_a_primary_that_sees_only_the_other_bucket_saves_everything(push):
+    push.folder.parent.joinpath("archive-get").write_text('#!/bin/sh\n[ "$REPOSITORY" = 2 ] || exit 200\nexit 1\n')
+    assert push("pg_wal/000000020000000000000016")[:2] == (0, "archive-push pg_wal/000000020000000000000016")
+
+
 def test_a_primary_that_was_never_replaced_saves_everything(push):
-    assert push("pg_wal/000000010000000000000013")[:2] == (0, "archive-push pg_wal/000000010000000000000013")
+    assert push("pg_wal/000000020000000000000016")[:2] == (0, "archive-push pg_wal/000000020000000000000016")

@@ -141,6 +141,7 @@ def test_a_zone_that_is_cut_off_with_the_primary_costs_no_acknowledged_write_and
         comes_back(whole, "a", lambda: whole.cloud.heal(zone))
         ledger.goes_on()
     survives(ledger, "a")
+    assert beyond_a_fork(whole, "a") == []
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,9 @@ class Cluster:
                 machine.boot()
         for region in self.regions():
             self.wait_until_whole(region)
+            # It finds a service host healthy only after two looks.
+            balancer = f"http://{self.machines[f'{region}-lb'].address}/healthz"
+            hosts.wait_until(lambda: self.http_status(balancer) == "200", f"the balancer of region {region} serves", 60)
 
     # A standby region that was ahead of the next primary is rewound, over a long way.
     def wait_until_whole(self, region, deadline=300):

@@ -9,7 +9,13 @@ import time
 
 import hosts
 
-UEFI = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+UEFI = {"amd64": "/usr/share/OVMF/OVMF_CODE_4M.fd", "arm64": "/usr/share/AAVMF/AAVMF_CODE.fd"}
+# The serial line of an arm64 host in EC2 is on PCI; the firmware speaks on the board's own.
+BOTH = ("-chardev", "stdio,id=serial,mux=on,signal=off", "-serial", "chardev:serial", "-device", "pci-serial,chardev=serial")
+BOARD = {
+    "amd64": ("qemu-system-x86_64", "-cpu", "max", "-serial", "stdio"),
+    "arm64": ("qemu-system-aarch64", "-machine", "virt", "-cpu", "neoverse-n1", *BOTH),
+}
 
 
 class Machine:
@@ -24,13 +30,13 @@ class Machine:
         given = []
         for name, text in credentials.items():
             given += ["-smbios", f"type=11,value=io.systemd.credential.binary:{name}={base64.b64encode(text.encode()).decode()}"]
-        boot = ["-drive", f"if=pflash,format=raw,readonly=on,file={UEFI}"] if firmware == "uefi" else []
+        arch = image.stem.rpartition("_")[2]
+        boot = ["-drive", f"if=pflash,format=raw,readonly=on,file={UEFI[arch]}"] if firmware == "uefi" else []
         self.started = time.monotonic()
         # The machine's clock counts its instructions: on a busy machine it runs late, but no time-out of its kernel fires early.
         self.process = network.owner.spawn(
-            *("nice", "qemu-system-x86_64", "-accel", "tcg,thread=single", "-icount", "shift=1", "-cpu", "max", "-m", "1024"),
-            *("-nodefaults", "-display", "none", "-serial", "stdio", "-chardev", f"socket,id=c,fd={partner.fileno()}"),
-            *("-mon", "chardev=c,mode=readline", *boot, *given),
+            *("nice", *BOARD[arch], "-accel", "tcg,thread=single", "-icount", "shift=1", "-m", "1024", "-nodefaults", "-display", "none"),
+            *("-chardev", f"socket,id=c,fd={partner.fileno()}", "-mon", "chardev=c,mode=readline", *boot, *given),
             *("-drive", f"if=none,id=disk,format=raw,snapshot=on,file={image}", "-device", "nvme,drive=disk,serial=vol"),
             *("-netdev", "tap,id=net,ifname=tap0,script=no,downscript=no", "-device", "virtio-net-pci,netdev=net,romfile="),
             namespace=namespace,

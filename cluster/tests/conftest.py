@@ -30,6 +30,7 @@ def client(cluster):
 
 @pytest.fixture
 def whole(cluster):
-    """The cluster, with every member in its place; also after the test."""
+    """The cluster, with every member in its place and its balancers serving; also after the test."""
+    cluster.mend()
     yield cluster
     cluster.mend()

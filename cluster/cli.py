@@ -13,8 +13,11 @@ import hosts
 import plan
 import rehearsal
 import status
+import watch
 from cluster import TOP, Cluster, Run, Unusable
 
+# Between two looks at the whole cluster, which cost the machine more than they take.
+PACE_S = 2
 VENV = pathlib.Path(sys.prefix)
 
 
@@ -64,8 +67,25 @@ def down(_):
         hosts.remove(folder)
 
 
-def show(_):
-    print(status.show(current()))
+def show(arguments):
+    cluster = current()
+    if not arguments.watch:
+        print(status.show(cluster))
+        return
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            text = status.show(cluster)
+            # From the top of an empty screen, in one piece.
+            print(f"\x1b[H\x1b[2J{text}\n\nCtrl-C ends this", flush=True)
+            time.sleep(PACE_S)
+
+
+def logs(arguments):
+    cluster = current()
+    if arguments.region not in plan.NETWORKS:
+        raise Unusable(f"there is no region '{arguments.region}': choose one of {', '.join(plan.NETWORKS)}")
+    command = cluster.ssh_command(watch.monitor(arguments.region), watch.search(arguments.words))
+    os.execvp("nsenter", [*cluster.cloud.at_operator(), *command])
 
 
 def ssh(arguments):
@@ -149,7 +169,8 @@ def parse(arguments):
     named = {
         "up": (up, "make network and hosts, and run the playbook site on them"),
         "down": (down, "end everything and leave nothing"),
-        "status": (show, "who leads, who lags, what answers"),
+        "status": (show, "who leads, who lags, what answers, which alerts fire"),
+        "logs": (logs, "search the logs of all hosts of a region; what begins with a dash goes to journalctl"),
         "ssh": (ssh, "log in to a host, or run a command there"),
         "play": (play, "run a playbook of ansible/, such as switchover.yml"),
         "kill": (kill, "end a host as a power cut does"),
@@ -170,6 +191,11 @@ def parse(arguments):
             command.add_argument("part", metavar="PART")
         if name == "ssh":
             command.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
+        if name == "status":
+            command.add_argument("--watch", action="store_true", help="show it again and again, until Ctrl-C")
+        if name == "logs":
+            command.add_argument("--region", default=plan.FIRST, help="whose hosts (default: %(default)s)")
+            command.add_argument("words", metavar="PATTERN", nargs=argparse.REMAINDER)
         if name == "roll-out":
             rehearsal.arguments(command)
         if name == "play":

@@ -10,6 +10,7 @@ import balancer
 import credentials
 import hosts
 import inventory
+import pager
 import plan
 import storage
 from cloud import Cloud
@@ -72,6 +73,7 @@ class Cluster:
         self.cloud.make()
         self.credentials.make()
         self._apt_repository()
+        self._pager()
         tell(f"{len(self.machines)} hosts")
         for machine in self.machines.values():
             self.start(machine)
@@ -109,6 +111,10 @@ class Cluster:
         server = (sys.executable, "-m", "http.server", "--bind", plan.OPERATOR, "--directory", site, "80")
         silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
         self.run.spawn(*server, namespace=self.cloud.operator, **silent)
+
+    def _pager(self):
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
+        self.run.spawn(sys.executable, TOP / "cluster/pager.py", pager.path(self.run), namespace=self.cloud.operator, **silent)
 
     def publish(self, *packages):
         """Adds packages to the apt repository of the run."""

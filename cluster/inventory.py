@@ -2,6 +2,7 @@
 
 import json
 
+import pager
 import plan
 import storage
 
@@ -10,7 +11,7 @@ def write(file, places, credentials, apt_url, fence):
     """Writes the inventory, as YAML in its JSON form."""
     groups = {}
     for place in places:
-        if place.kind in ("database", "service"):
+        if place.kind in ("database", "service", "monitoring"):
             facts = {"ansible_host": place.address, "address": place.address, "region": place.region, "zone": f"{place.region}{place.zone}"}
             groups.setdefault(place.kind, {})[place.name] = facts
             groups.setdefault(f"region_{place.region}", {})[place.name] = {}
@@ -26,6 +27,7 @@ def write(file, places, credentials, apt_url, fence):
         "service_apt_key": credentials.apt_public_key.read_text(),
     }
     children = {group: {"hosts": members} for group, members in groups.items()}
+    children["monitoring"]["vars"] = {"monitoring_receivers": pager.RECEIVERS}
     file.write_text(json.dumps({"all": {"vars": common, "children": children}}, indent=2))
 
 

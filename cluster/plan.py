@@ -17,11 +17,11 @@ class Place:
 
 
 def region(name, network):
-    """A region: a database host in each of three zones, a service host in two, the balancer before them, the object store."""
+    """A region: a database host in each of three zones, a service host in two, the balancer before them, the object store, who watches."""
     databases = [Place(f"{name}-db{zone}", "database", name, zone, f"{network}.{zone}.11") for zone in (1, 2, 3)]
     services = [Place(f"{name}-app{zone}", "service", name, zone, f"{network}.{zone}.21") for zone in (1, 2)]
     public = [Place(f"{name}-lb", "balancer", name, 0, f"{network}.0.10"), Place(f"{name}-s3", "storage", name, 0, f"{network}.0.20")]
-    return [*databases, *services, *public]
+    return [*databases, *services, Place(f"{name}-monitor", "monitoring", name, 1, f"{network}.1.31"), *public]
 
 
 def beside(place):

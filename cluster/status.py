@@ -1,6 +1,7 @@
 """The cluster at a glance."""
 
 import plan
+import watch
 from cluster import LEADERS
 
 ROW = "{:<8} {:<4} {:<10} {:<8} {:<14} {:>5}  {}"
@@ -19,6 +20,7 @@ def show(cluster):
             row = (place.name, zone, place.address, condition(cluster, place), role, lag, answers(cluster, place, member))
             rows.append(ROW.format(*map(str, row)).rstrip())
     rows += [f"backups in region {region}: {backups(cluster, cluster.members(region))}" for region in cluster.regions()]
+    rows += [line for region in cluster.regions() for line in watch.lines(cluster, region)]
     return "\n".join(rows)
 
 
@@ -36,6 +38,8 @@ def answers(cluster, place, member):
         return f"{member['state']}, timeline {member.get('timeline', '?')}" if member else "nothing"
     if place.kind == "storage":
         return "refuses strangers" if cluster.http_status(f"https://{place.address}/", "--insecure") == "403" else "nothing"
+    if place.kind == "monitoring":
+        return "nothing" if condition(cluster, place) != "up" else "see below"
     port = 80 if place.kind == "balancer" else 8080
     return f"/healthz {cluster.http_status(f'http://{place.address}:{port}/healthz')}"
 
@@ -44,6 +48,5 @@ def backups(cluster, members):
     """What the leader of a region says of the bucket there, and of the last time that everything in it was read."""
     for name, member in members.items():
         if member["role"] in LEADERS:
-            said = cluster.operator(*cluster.ssh_command(name, SHOW), capture_output=True, timeout=60)
-            return said.stdout.strip() or "unknown"
+            return watch.told(cluster, name, SHOW).strip() or "unknown"
     return "nobody answers"

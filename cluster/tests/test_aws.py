@@ -49,6 +49,7 @@ def found(region, letter, network):
         subnet = ec2.create_subnet(VpcId=vpc, CidrBlock=f"{network}.{number}.0/24", AvailabilityZone=region + zone)["Subnet"]["SubnetId"]
         launch(ec2, f"{letter}-db{number}", "database", letter, SubnetId=subnet, PrivateIpAddress=f"{network}.{number}.11")
     launch(ec2, f"{letter}-app", "service", letter)
+    launch(ec2, f"{letter}-monitor", "monitoring", letter)
     for name in SECRETS:
         ssm.put_parameter(Name=f"/dob-api/{name}", Value=f"{name} of {letter}", Type="SecureString")
 
@@ -77,7 +78,9 @@ def inventory(cloud, *arguments):
 def test_the_cloud_has_the_groups_and_variables_that_the_playbooks_know_from_here(cloud, cluster):
     known = inventory(cloud, "--list")
     databases = {letter: [f"dob-api-{letter}-db{number}" for number in (1, 2, 3)] for letter, _ in REGIONS.values()}
-    assert {letter: sorted(known[f"region_{letter}"]["hosts"]) for letter in databases} == databases
+    monitors = [f"dob-api-{letter}-monitor" for letter in databases]
+    assert sorted(known["monitoring"]["hosts"]) == monitors
+    assert {letter: sorted(set(known[f"region_{letter}"]["hosts"]) - set(monitors)) for letter in databases} == databases
     assert sorted(known["database"]["hosts"]) == sorted(sum(databases.values(), []))
     assert "service" not in known
     local = json.loads(cluster.inventory.joinpath("hosts.yml").read_text())["all"]
@@ -105,6 +108,14 @@ def test_a_hosts_variables_come_from_its_tags_its_place_and_its_regions_paramete
             for name, (letter, _) in REGIONS.items()
         },
     }
+
+
+def test_a_monitoring_host_tells_the_topic_of_its_region(cloud):
+    asked = ("-i", "inventories/aws", "--playbook-dir", ".", "-o", "-m", "debug", "-a", "msg={{ monitoring_receivers | to_json }}")
+    said = run(cloud, BIN / "ansible", "dob-api-b-monitor", *asked)
+    assert said.returncode == 0, said.stdout + said.stderr
+    told = json.loads(json.loads(said.stdout.partition("=>")[2])["msg"])
+    assert told == {"sns_topic": f"arn:aws:sns:eu-central-1:{ACCOUNT_ID}:dob-api-b-alarms"}
 
 
 def test_site_needs_no_service_hosts(cloud):

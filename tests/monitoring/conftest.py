@@ -1,0 +1,59 @@
+"""Where the parts of the monitoring are, and the programs that judge them."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+
+import pytest
+import yaml
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+ROLE = TOP / "ansible/roles/monitoring"
+RULES = sorted((ROLE / "files/rules").glob("*.yml"))
+HOST = pathlib.Path(os.environ["MONITORING_HOST"])
+
+
+def run(*command, **options):
+    """Runs a command and returns it, with its output as text."""
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300, **options)
+
+
+def tool(name):
+    """A program of the monitoring hosts."""
+    return HOST / "usr/bin" / name
+
+
+def alerts():
+    """Every alert with the file of its rule."""
+    for path in RULES:
+        for group in yaml.safe_load(path.read_text())["groups"]:
+            yield from ((path, rule) for rule in group["rules"])
+
+
+def expressions():
+    """Everything that is asked of Prometheus, by where it stands."""
+    for path, rule in alerts():
+        yield f"{path.name}: {rule['alert']}", rule["expr"]
+    for path in sorted((ROLE / "files/dashboards").glob("*.json")):
+        for panel in json.loads(path.read_text())["panels"]:
+            yield from ((f"{path.name}: {panel['title']} {target['refId']}", target["expr"]) for target in panel["targets"])
+    for path in sorted((ROLE / "files/consoles").glob("*.html")):
+        asked = re.findall(r'\bquery \(?(?:printf )?"((?:[^"\\]|\\.)*)"', path.read_text())
+        # What the page fills in is a whole selector, or the value of a label.
+        yield from ((f"{path.name}: {one}", re.sub(r"(?<=\w)%s", "", one).replace("%s", "x")) for one in asked)
+    asked = re.search(r"^QUERIES = \{\n(.*?)^\}", (TOP / "cluster/watch.py").read_text(), re.M | re.S)[1]
+    yield from ((f"watch.py: {name}", one) for name, one in re.findall(r'^    "(\w+)": "(.*)",$', asked, re.M))
+
+
+@pytest.fixture
+def checked(tmp_path):
+    """Has promtool judge a document of rules or of tests, and returns what it said."""
+
+    def check(command, content):
+        file = tmp_path / "content.yml"
+        file.write_text(yaml.safe_dump(content, sort_keys=False, width=1000))
+        return run(tool("promtool"), *command, file)
+
+    return check

@@ -77,6 +77,7 @@ def show(arguments):
             text = status.show(cluster)
             # From the top of an empty screen, in one piece.
             print(f"\x1b[H\x1b[2J{text}\n\nCtrl-C ends this", flush=True)
+            # The pace of a picture that is drawn anew, not a wait for anything.
             time.sleep(PACE_S)
 
 

@@ -20,6 +20,8 @@ TOP = pathlib.Path(__file__).resolve().parents[1]
 # An object store speaks TLS through the program that a balancer is.
 FILE_SYSTEMS = {"storage": "balancer"}
 LEADERS = ("leader", "standby_leader")
+# A process that serves a run, and says nothing to whoever started it.
+SILENT = {stream: subprocess.DEVNULL for stream in ("stdin", "stdout", "stderr")}
 APT_URL = f"http://{plan.OPERATOR}/apt"
 
 
@@ -41,9 +43,8 @@ class Run(hosts.Run):
 
     def keep(self):
         """Lets the run outlive this process: the lock goes to one that does nothing but hold it."""
-        nothing = {stream: subprocess.DEVNULL for stream in ("stdin", "stdout", "stderr")}
         (self.folder / "kept").write_text(str(TOP))
-        self.spawn("sleep", "infinity", pass_fds=[self.lock.fileno()], **nothing)
+        self.spawn("sleep", "infinity", pass_fds=[self.lock.fileno()], **SILENT)
 
 
 class Cluster:
@@ -109,12 +110,10 @@ class Cluster:
         hosts.run(TOP / "dev", "deb", "--out", site / "debs", timeout=1800)
         self.publish(*(site / "debs").glob("*.deb"))
         server = (sys.executable, "-m", "http.server", "--bind", plan.OPERATOR, "--directory", site, "80")
-        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
-        self.run.spawn(*server, namespace=self.cloud.operator, **silent)
+        self.run.spawn(*server, namespace=self.cloud.operator, **SILENT)
 
     def _pager(self):
-        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "stdin": subprocess.DEVNULL}
-        self.run.spawn(sys.executable, TOP / "cluster/pager.py", pager.path(self.run), namespace=self.cloud.operator, **silent)
+        self.run.spawn(sys.executable, TOP / "cluster/pager.py", pager.path(self.run), namespace=self.cloud.operator, **SILENT)
 
     def publish(self, *packages):
         """Adds packages to the apt repository of the run."""

@@ -61,6 +61,7 @@ impl Topology {
             // Either the time is over or there is a reason to ask now.
             let _ = timeout(usual, loss).await;
         } else {
+            // The pace of the questions, not a wait for an answer: the host is asked again after it.
             sleep(search).await;
         }
     }

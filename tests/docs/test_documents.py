@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import runbooks
 from conftest import TOP, run, tasks, tracked
 
 DOCUMENTS = tracked("*.md")
@@ -28,7 +29,7 @@ def test_links_lead_somewhere(document):
 
 def blocks(document):
     """The commands of a document's shell blocks."""
-    for block in re.findall(r"^```sh\n(.*?)^```", document.read_text(), re.M | re.S):
+    for block in re.findall(r"^```sh[^\n]*\n(.*?)^```", document.read_text(), re.M | re.S):
         yield from (line.strip() for line in block.splitlines())
 
 
@@ -45,8 +46,12 @@ def test_commands_are_there(document):
 
 def test_every_playbook_has_its_page():
     playbooks = {path.stem for path in (TOP / "ansible").glob("*.yml")}
-    pages = {path.stem for path in (TOP / "docs/runbooks").glob("*.md")}
-    assert playbooks - pages == set()
+    assert playbooks - runbooks.PAGES.keys() == set()
+
+
+def test_every_block_of_a_runbook_says_where_the_tests_run_it():
+    assert {block.page for block in runbooks.blocks()} == runbooks.PAGES.keys()
+    assert [(block.page, block.mark) for block in runbooks.blocks() if block.mark not in runbooks.MARKS] == []
 
 
 def test_every_setting_stands_in_the_readme():

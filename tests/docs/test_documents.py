@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import readme
 import runbooks
 from conftest import TOP, run, tasks, tracked
 
@@ -69,3 +70,13 @@ def test_the_notes_of_a_release_are_refused_for_another_version():
     with pytest.raises(Exception) as refused:
         run("packaging/release-notes", "v0.0.0")
     assert "the tag v0.0.0 is not" in refused.value.stderr
+
+
+@pytest.mark.parametrize("beginning", [readme.PREPARE, readme.RUN, readme.ASK, readme.INSTALL, readme.CLUSTER])
+def test_a_block_that_the_walk_follows_is_there(beginning):
+    assert readme.block(beginning)
+
+
+def test_the_walk_knows_a_greeting():
+    assert re.search(readme.greeting(), '{"message":"Hello, ada! Your birthday is in 7 day(s)"}')
+    assert not re.search(readme.greeting(), '{"message":"Hello, ada! Your birthday is in no day(s)"}')

@@ -215,7 +215,7 @@ class Host:
         script = (
             f"mount -t overlay overlay -o {layers} {self.folder}/root && exec systemd-nspawn --quiet --boot"
             f" --directory={self.folder}/root --machine={self.name} --hostname={self.name}"
-            f" --network-namespace-path=/run/netns/{self.namespace} --register=no --keep-unit --console=passive"
+            f" {self.joins()} --register=no --keep-unit --console=passive"
             " --link-journal=no --resolv-conf=off --timezone=off"
         )
         with (self.folder / "console").open("ab") as console:
@@ -227,6 +227,10 @@ class Host:
                 stderr=console,
                 env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
             )
+
+    def joins(self):
+        """How systemd-nspawn is told of the network."""
+        return f"--network-namespace-path=/run/netns/{self.namespace}"
 
     def wait_until_booted(self):
         self.leader = wait_until(self._init, f"{self.name} starts", 120)

@@ -3,6 +3,8 @@
 import re
 
 import pytest
+import readme
+import runbooks
 from conftest import TOP, run, tasks, tracked
 
 DOCUMENTS = tracked("*.md")
@@ -28,7 +30,7 @@ def test_links_lead_somewhere(document):
 
 def blocks(document):
     """The commands of a document's shell blocks."""
-    for block in re.findall(r"^```sh\n(.*?)^```", document.read_text(), re.M | re.S):
+    for block in re.findall(r"^```sh[^\n]*\n(.*?)^```", document.read_text(), re.M | re.S):
         yield from (line.strip() for line in block.splitlines())
 
 
@@ -45,8 +47,12 @@ def test_commands_are_there(document):
 
 def test_every_playbook_has_its_page():
     playbooks = {path.stem for path in (TOP / "ansible").glob("*.yml")}
-    pages = {path.stem for path in (TOP / "docs/runbooks").glob("*.md")}
-    assert playbooks - pages == set()
+    assert playbooks - runbooks.PAGES.keys() == set()
+
+
+def test_every_block_of_a_runbook_says_where_the_tests_run_it():
+    assert {block.page for block in runbooks.blocks()} == runbooks.PAGES.keys()
+    assert [(block.page, block.mark) for block in runbooks.blocks() if block.mark not in runbooks.MARKS] == []
 
 
 def test_every_setting_stands_in_the_readme():
@@ -64,3 +70,13 @@ def test_the_notes_of_a_release_are_refused_for_another_version():
     with pytest.raises(Exception) as refused:
         run("packaging/release-notes", "v0.0.0")
     assert "the tag v0.0.0 is not" in refused.value.stderr
+
+
+@pytest.mark.parametrize("beginning", [readme.PREPARE, readme.RUN, readme.ASK, readme.INSTALL, readme.CLUSTER])
+def test_a_block_that_the_walk_follows_is_there(beginning):
+    assert readme.block(beginning)
+
+
+def test_the_walk_knows_a_greeting():
+    assert re.search(readme.greeting(), '{"message":"Hello, ada! Your birthday is in 7 day(s)"}')
+    assert not re.search(readme.greeting(), '{"message":"Hello, ada! Your birthday is in no day(s)"}')

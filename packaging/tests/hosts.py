@@ -213,7 +213,7 @@ class Host:
         # The mount namespace is the host's own, so the overlay goes when the host does.
         layers = f"lowerdir={self.rootfs},upperdir={self.folder}/upper,workdir={self.folder}/work"
         script = (
-            f"mount -t overlay overlay -o {layers} {self.folder}/root && exec systemd-nspawn --quiet --boot"
+            f"mount -t overlay overlay -o {layers} {self.folder}/root && {self.volumes()} exec systemd-nspawn --quiet --boot"
             f" --directory={self.folder}/root --machine={self.name} --hostname={self.name}"
             f" --network-namespace-path=/run/netns/{self.namespace} --register=no --keep-unit --console=passive"
             " --link-journal=no --resolv-conf=off --timezone=off"
@@ -227,6 +227,10 @@ class Host:
                 stderr=console,
                 env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
             )
+
+    def volumes(self):
+        """The commands, each followed by `&&`, that mount further disks under the host's root."""
+        return ""
 
     def wait_until_booted(self):
         self.leader = wait_until(self._init, f"{self.name} starts", 120)

@@ -1,6 +1,7 @@
 """What a client's requests came to, through a fault."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -25,7 +26,11 @@ class Ledger:
         self.requests = []
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
-        self.goes_on()
+        try:
+            self.goes_on()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def _read(self):
@@ -60,9 +65,12 @@ class Ledger:
 
     def lost(self, region):
         """The acknowledged writes that a region's leader does not have, or not as they were acknowledged."""
-        rows = self.cluster.sql(region, "select username || ' ' || date_of_birth from users", "dob")
+        acknowledged = self.acknowledged()
+        # All names of a client begin alike.
+        prefix = os.path.commonprefix(list(acknowledged))
+        rows = self.cluster.sql(region, f"select username || ' ' || date_of_birth from users where username like '{prefix}%'", "dob")
         there = dict(row.split() for row in rows)
-        return [name for name, day in self.acknowledged().items() if there.get(name) != day]
+        return [name for name, day in acknowledged.items() if there.get(name) != day]
 
     def figures(self):
         reads = sum(request[0] == "GET" for request in self.requests)

@@ -33,13 +33,14 @@ class Campaign:
         self.cluster, self.options, self.tell = cluster, options, tell
         self.seed = random.randrange(10**6) if options.seed is None else options.seed
         self.random = random.Random(self.seed)
-        self.order = [name for _ in range(options.rounds) for name in self.random.sample(options.only, len(options.only))]
+        self.order = order(options.only, options.rounds, self.random)
         self.known = {
             "command": shlex.join(["./dev", "cluster", *sys.argv[1:]]),
             "seed": self.seed,
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "cores": os.cpu_count(),
             "versions": versions(cluster),
+            "faults": {name: {"what": fault.what, "aim": fault.aim, "since": fault.since} for name, fault in faults.TABLE.items()},
             "trials": [],
         }
 
@@ -66,6 +67,11 @@ class Campaign:
     def write(self):
         if self.options.record:
             self.options.record.write_text(json.dumps(self.known))
+
+
+def order(names, rounds, chance):
+    """Each fault once a round: who ends early has tried all of them as often, or once less."""
+    return [name for _ in range(rounds) for name in chance.sample(names, len(names))]
 
 
 def versions(cluster):

@@ -83,7 +83,7 @@ class Replaced:
 
 
 class HostKilled(Replaced, Fault):
-    name, what, aim = "host-killed", "kill -9 of all processes of the primary's host, which then answers nobody", 20
+    name, what, aim = "host-killed", "every process of the primary's host is killed at once, and it answers nobody", 20
 
     def begin(self):
         self.victim.kill()
@@ -145,7 +145,7 @@ class DiskFull(Fault):
 
 
 class PostgresqlKilled(Fault):
-    name, what, aim, passes = "postgresql-killed", "kill -9 of PostgreSQL alone on the primary's host", 5, True
+    name, what, aim, passes = "postgresql-killed", "PostgreSQL alone is killed on the primary's host", 5, True
 
     def begin(self):
         self.before = hosts.wait_until(lambda: self.state().get("postmaster_start_time"), f"PostgreSQL runs on {self.victim.name}")
@@ -156,7 +156,7 @@ class PostgresqlKilled(Fault):
 
 
 class EtcdKilled(Fault):
-    name, what, passes = "etcd-killed", "kill -9 of etcd alone on the primary's host", True
+    name, what, passes = "etcd-killed", "etcd alone is killed on the primary's host", True
 
     def process(self):
         return self.cluster.ssh(self.victim.name, "systemctl show --property=MainPID --value etcd").strip()
@@ -172,7 +172,7 @@ class EtcdKilled(Fault):
 
 
 class ReplicaKilled(Fault):
-    name, what = "replica-killed", "kill -9 of all processes of a replica's host"
+    name, what = "replica-killed", "every process of a replica's host is killed at once"
 
     def choose(self):
         primary = super().choose()

@@ -11,10 +11,9 @@ import plan
 from cluster import Unusable
 from ledger import Ledger
 from roll_out import uninterrupted
+from timeline import BEFORE
 
 FAILURES = (Unusable, hosts.Failed, TimeoutError, subprocess.SubprocessError, OSError)
-# So long before the fault the picture begins.
-BEFORE_S = 3
 
 
 class Trial:
@@ -23,7 +22,7 @@ class Trial:
     def __init__(self, cluster, fault, load=Ledger):
         self.cluster, self.fault = cluster, fault
         self.ledger = load(cluster, f"{fault.region}-lb")
-        self.leaders = [[-BEFORE_S, cluster.leader(plan.FIRST)]]
+        self.leaders = [[-BEFORE, cluster.leader(plan.FIRST)]]
         self.marks, self.broken = {}, []
         self.clock = time.time() - time.monotonic()
 
@@ -121,7 +120,7 @@ def seconds(requests, begun):
     for kind, begin, end, status, *_ in requests:
         by_second[int((end - begun) // 1)].append((kind, (end - begin) * 1000, status in (200, 204)))
     rows = []
-    for second in sorted(second for second in by_second if second >= -BEFORE_S):
+    for second in sorted(second for second in by_second if second >= -BEFORE):
         answers = by_second[second]
         took = [latency for _, latency, _ in answers]
         good = collections.Counter(kind for kind, _, answered in answers if answered)

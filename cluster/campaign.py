@@ -12,6 +12,8 @@ import faults
 import plan
 import regions
 from cluster import Unusable
+from history import HistoryLedger, checker
+from ledger import Ledger
 from rehearsal import positive
 from trial import FAILURES, Trial
 
@@ -23,6 +25,7 @@ def arguments(command):
     command.add_argument("--rounds", metavar="N", type=positive, default=1, help="each fault so many times (default: %(default)s)")
     command.add_argument("--seed", metavar="S", type=int, help="what decides the order (default: by chance, and printed)")
     command.add_argument("--only", metavar="NAME", nargs="+", default=list(faults.TABLE), help=f"only these of: {', '.join(faults.TABLE)}")
+    command.add_argument("--histories", action="store_true", help="load on few users, and a check that what was read could be so")
     command.add_argument("--record", metavar="FILE", type=pathlib.Path, help="write everything measured there, for cluster/fault_report.py")
 
 
@@ -33,6 +36,7 @@ class Campaign:
         self.cluster, self.options, self.tell = cluster, options, tell
         self.seed = random.randrange(10**6) if options.seed is None else options.seed
         self.random = random.Random(self.seed)
+        self.load = HistoryLedger if options.histories else Ledger
         self.order = order(options.only, options.rounds, self.random)
         self.known = {
             "command": shlex.join(["./dev", "cluster", *sys.argv[1:]]),
@@ -60,7 +64,7 @@ class Campaign:
         try:
             regions.restore(self.cluster, faults.REGION)
             fault.prepare(self.cluster)
-            return Trial(self.cluster, fault(self.cluster, self.random.choice)).run()
+            return Trial(self.cluster, fault(self.cluster, self.random.choice), self.load).run()
         except FAILURES as error:
             return {"fault": name, "broken": [str(error)]}
 
@@ -88,6 +92,8 @@ def summary(trial):
     carried = f", {trial['uncarried']} not carried" if trial["uncarried"] else ""
     writes = f"{trial['acknowledged']} writes acknowledged, {trial['writes_failed']} failed, {trial['lost']} lost{carried}"
     reads = f"{trial['reads']} reads, {trial['reads_failed']} failed"
+    if trial["history"]:
+        back += f"; {trial['history']['operations']} operations on {trial['history']['users']} users checked"
     return f"{trial['fault']} of {trial['victim']}: write gap {trial['gap']} s{over_aim(trial)}, {reads}, {writes}, {back}"
 
 
@@ -101,6 +107,9 @@ def run(cluster, options, tell):
     if unknown:
         raise Unusable(f"there is no fault '{unknown[0]}': choose of {', '.join(faults.TABLE)}")
     campaign = Campaign(cluster, options, tell)
+    if options.histories:
+        tell("the program that checks histories")
+        checker()
     tell(f"{len(campaign.order)} faults in the order of seed {campaign.seed}")
     try:
         campaign.run()

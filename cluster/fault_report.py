@@ -44,7 +44,7 @@ def main(folder, files):
     pictures.mkdir(exist_ok=True)
     parts = [HEAD.format(cores=records[0]["cores"])]
     parts += [row(name, table[name], mine) for name, mine in by_fault.items()]
-    parts += broken(trials)
+    parts += broken(trials) + histories(trials)
     for name, mine in by_fault.items():
         if shown := typical(mine):
             (pictures / f"{name}.svg").write_text(draw(shown))
@@ -86,6 +86,20 @@ def broken(trials):
     ]
     kept = f"\n**Promises kept** in {sum(not trial['broken'] for trial in trials)} of {len(trials)} faults."
     return [f"{kept} Broken:\n\n" if lines else f"{kept}\n", *lines]
+
+
+def histories(trials):
+    """What a checker said of what was read and written, where the load was on few users."""
+    checked = [trial["history"] for trial in measured(trials) if trial.get("history")]
+    if not checked:
+        return []
+    sums = {name: sum(history[name] for history in checked) for name in ("users", "operations", "unknown", "marked reads")}
+    wrong = sum(len(history["wrong"]) for history in checked)
+    return [
+        f"\n**Histories** of {sums['users']:,} users through {len(checked)} faults: {sums['operations']:,} operations checked, {wrong} histories not"
+        f" linearizable. {sums['unknown']:,} writes had an unknown outcome; {sums['marked reads']:,} reads said that they came from a replica and"
+        " were left out.\n"
+    ]
 
 
 def short(text):

@@ -82,11 +82,13 @@ class Trial:
             "events": [[round(at - begun, 2), what] for what, at in self.marks.items()],
             "leaders": self.leaders,
             "seconds": seconds(self.ledger.requests, begun),
+            "history": self.ledger.checked,
             "broken": self.broken,
         }
 
     def judge(self):
         self.broken += self.fault.broken()
+        self.broken += self.ledger.check(self.fault.region, getattr(self.fault, "commanded", 0))
 
     def losses(self):
         """How many acknowledged writes are lost, and how many of a lost region's last ones had not been carried."""

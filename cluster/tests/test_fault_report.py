@@ -55,6 +55,14 @@ def test_writes_that_were_not_carried_are_told(report):
     assert any("≤ 5 from the command: 2 of 2" in line for line in lines)
 
 
+def test_histories_are_summed_up(report):
+    history = {"users": 10, "not checked": 1, "operations": 1500, "unknown": 3, "marked reads": 7, "wrong": {}}
+    lines = report(trial(1, "switchover", 2, history=history), trial(2, "switchover", 2, history=history | {"wrong": {"ada": []}}))
+    said = next(line for line in lines if line.startswith("**Histories**"))
+    assert "20 users through 2 faults: 3,000 operations checked, 1 histories not linearizable. 6 writes" in said
+    assert "14 reads said" in said
+
+
 def test_a_picture_shows_each_leader_and_every_event(report, tmp_path):
     report(trial(1, "host-killed", 17))
     picture = xml.etree.ElementTree.parse(tmp_path / "faults/host-killed.svg")

@@ -198,7 +198,7 @@ class EtcdMajorityLost(Fault):
     def begin(self):
         for name in self.stopped:
             self.cluster.ssh(name, "systemctl stop etcd")
-        hosts.wait_until(lambda: self.state().get("role") != "primary", f"{self.victim.name} steps down", 60)
+        hosts.wait_until(lambda: self.state().get("role") in ("demoted", "replica"), f"{self.victim.name} steps down", 60)
 
     def end(self):
         # One alone has no quorum: its start is waited for only when the other has begun.

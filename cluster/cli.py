@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import campaign
 import hosts
 import plan
 import rehearsal
@@ -131,6 +132,10 @@ def roll_out(arguments):
     rehearsal.rehearse(current(), arguments, tell)
 
 
+def faults(arguments):
+    campaign.run(current(), arguments, tell)
+
+
 def freeze(arguments):
     machine = host(current(), arguments.host)
     if not machine.is_up():
@@ -179,6 +184,7 @@ def parse(arguments):
         "boot": (boot, "start a killed host"),
         "replace": (replace, "end a host and start an empty one in its place, with its name and address"),
         "roll-out": (roll_out, "replace a region's service hosts under load as an instance refresh does; exit 1 if a request failed"),
+        "faults": (faults, "the whole table of faults under load, in random order; exit 1 if a promise was broken"),
         "freeze": (freeze, "stop every process of a host; its network still acknowledges"),
         "partition": (partition, "cut a host, a zone or a region off from everything else"),
         "heal": (heal, "end a partition or a freeze"),
@@ -199,6 +205,8 @@ def parse(arguments):
             command.add_argument("words", metavar="PATTERN", nargs=argparse.REMAINDER)
         if name == "roll-out":
             rehearsal.arguments(command)
+        if name == "faults":
+            campaign.arguments(command)
         if name == "play":
             command.add_argument("playbook", metavar="PLAYBOOK")
             command.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER)

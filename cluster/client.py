@@ -58,16 +58,19 @@ class Client:
         try:
             connection.request(kind, f"/hello/{name}", body)
             answer = connection.getresponse()
-            status = answer.status
-            if status == 200 and f"Hello, {name}!" not in json.loads(answer.read())["message"]:
-                status = 0
-            answer.read()
+            text = answer.read()
+            greets = answer.status != 200 or f"Hello, {name}!" in json.loads(text)["message"]
+            status, seen = answer.status if greets else 0, self.seen(answer, text, day)
         except (OSError, ValueError, http.client.HTTPException):
             connection.close()
-            status = 0
+            status, seen = 0, [day]
         with self.output:
-            print(json.dumps([kind, begun, time.monotonic(), status, name, day]), flush=True)
+            print(json.dumps([kind, begun, time.monotonic(), status, name, *seen]), flush=True)
         return status
+
+    def seen(self, answer, text, day):
+        """What of an answer is printed besides its status."""
+        return [day]
 
 
 def letters(number):
@@ -75,8 +78,8 @@ def letters(number):
     return "".join(chr(ord("a") + number // 26**place % 26) for place in range(4))
 
 
-def main():
-    client = Client(sys.argv[1])
+def run(client):
+    """Lets all threads ask until the input ends."""
     threads = [threading.Thread(target=client.write, args=[number]) for number in range(WRITERS)]
     threads += [threading.Thread(target=client.read) for _ in range(READERS)]
     for thread in threads:
@@ -87,4 +90,5 @@ def main():
         thread.join()
 
 
-main()
+if __name__ == "__main__":
+    run(Client(sys.argv[1]))

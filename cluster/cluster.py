@@ -185,8 +185,8 @@ class Cluster:
         timelines = {member.get("timeline") for member in members}
         return len(leaders) == 1 and len(good) == len(plan.databases(region)) and len(timelines) == 1
 
-    def mend(self):
-        """Ends every fault and waits until each region is whole."""
+    def heal(self):
+        """Ends every partition and freeze, and boots what is down."""
         for part in plan.PARTS:
             if self.cloud.is_cut(part):
                 self.cloud.heal(part)
@@ -194,6 +194,10 @@ class Cluster:
             machine.thaw()
             if not machine.is_up():
                 machine.boot()
+
+    def mend(self):
+        """Ends every fault and waits until each region is whole."""
+        self.heal()
         for region in self.regions():
             self.wait_until_whole(region)
             # It finds a service host healthy only after two looks.

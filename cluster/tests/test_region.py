@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+import faults
 import hosts
 import plan
 import storage
@@ -91,13 +92,13 @@ def comes_back(cluster, region, end):
 
 
 def test_the_death_of_the_primarys_host_costs_no_acknowledged_write_and_no_read(whole, client):
-    victim = whole.machines[whole.leader("a")]
+    fault = faults.HostKilled(whole)
     with client("a") as ledger:
-        victim.kill()
+        fault.begin()
         ledger.goes_on()
-    assert whole.leader("a") != victim.name
+    assert whole.leader("a") != fault.victim.name
     survives(ledger, "a")
-    comes_back(whole, "a", victim.boot)
+    comes_back(whole, "a", fault.end)
     assert beyond_a_fork(whole, "a") == []
 
 
@@ -112,13 +113,13 @@ def beyond_a_fork(cluster, region):
 
 
 def test_a_primary_that_freezes_costs_no_acknowledged_write_and_no_read(whole, client):
-    victim = whole.machines[whole.leader("a")]
+    fault = faults.HostFrozen(whole)
     with client("a") as ledger:
-        victim.freeze()
+        fault.begin()
         ledger.goes_on()
-        comes_back(whole, "a", victim.thaw)
+        comes_back(whole, "a", fault.end)
         ledger.goes_on()
-    assert whole.leader("a") != victim.name
+    assert whole.leader("a") != fault.victim.name
     survives(ledger, "a")
 
 
@@ -134,11 +135,11 @@ def test_a_switchover_costs_no_write_and_no_read(whole, client):
 
 
 def test_a_zone_that_is_cut_off_with_the_primary_costs_no_acknowledged_write_and_no_read(whole, client):
-    zone = f"a{whole.machines[whole.leader('a')].place.zone}"
+    fault = faults.ZoneCut(whole)
     with client("a") as ledger:
-        whole.cloud.cut(zone)
+        fault.begin()
         ledger.goes_on()
-        comes_back(whole, "a", lambda: whole.cloud.heal(zone))
+        comes_back(whole, "a", fault.end)
         ledger.goes_on()
     survives(ledger, "a")
     assert beyond_a_fork(whole, "a") == []

@@ -213,7 +213,7 @@ class Host:
         # The mount namespace is the host's own, so the overlay goes when the host does.
         layers = f"lowerdir={self.rootfs},upperdir={self.folder}/upper,workdir={self.folder}/work"
         script = (
-            f"mount -t overlay overlay -o {layers} {self.folder}/root && exec systemd-nspawn --quiet --boot"
+            f"mount -t overlay overlay -o {layers} {self.folder}/root && {self.volumes()} exec systemd-nspawn --quiet --boot"
             f" --directory={self.folder}/root --machine={self.name} --hostname={self.name}"
             f" {self.joins()} --register=no --keep-unit --console=passive"
             " --link-journal=no --resolv-conf=off --timezone=off"
@@ -231,6 +231,10 @@ class Host:
     def joins(self):
         """How systemd-nspawn is told of the network."""
         return f"--network-namespace-path=/run/netns/{self.namespace}"
+
+    def volumes(self):
+        """The commands, each followed by `&&`, that mount further disks under the host's root."""
+        return ""
 
     def wait_until_booted(self):
         self.leader = wait_until(self._init, f"{self.name} starts", 120)

@@ -1,0 +1,131 @@
+"""One fault under load, from a whole cluster to a whole cluster, and what it cost."""
+
+import collections
+import datetime
+import statistics
+import subprocess
+import time
+
+import hosts
+import plan
+from cluster import Unusable
+from ledger import Ledger
+from roll_out import uninterrupted
+from timeline import BEFORE
+
+FAILURES = (Unusable, hosts.Failed, TimeoutError, subprocess.SubprocessError, OSError)
+
+
+class Trial:
+    """One fault and what its clients saw. Whatever fails is written down as a broken promise; the fault is ended in any case."""
+
+    def __init__(self, cluster, fault, load=Ledger):
+        self.cluster, self.fault = cluster, fault
+        self.ledger = load(cluster, f"{fault.region}-lb")
+        self.leaders = [[-BEFORE, cluster.leader(plan.FIRST)]]
+        self.marks, self.broken = {}, []
+        self.clock = time.time() - time.monotonic()
+
+    def run(self):
+        """The whole course; returns what is recorded."""
+        with self.ledger:
+            try:
+                self.mark("begins")
+                self.note(self.fault.begin)
+                self.note(self.ledger.goes_on)
+            finally:
+                self.mark("ends")
+                # After Ctrl-C, too.
+                with uninterrupted():
+                    self.note(self.fault.end)
+            if self.note(self.fault.recover):
+                self.mark("in step")
+            self.note(self.ledger.goes_on)
+        record = self.record()
+        self.note(self.fault.afterwards)
+        return record
+
+    def mark(self, what):
+        self.marks[what] = time.monotonic()
+
+    def note(self, step):
+        """Takes a step, and writes down if it fails: the course goes on."""
+        try:
+            step()
+        except FAILURES as error:
+            self.broken.append(f"{step.__name__}: {error}".strip())
+            return False
+        return True
+
+    def record(self):
+        lost, uncarried = self.losses()
+        failed = {kind: self.ledger.failed(kind) for kind in ("GET", "PUT")}
+        for what, count in (("reads failed", len(failed["GET"])), ("writes failed", len(failed["PUT"])), ("acknowledged writes lost", lost)):
+            if count:
+                self.broken.append(f"{count} {what}")
+        self.note(self.judge)
+        self.note(self.look_back)
+        begun = self.marks["begins"]
+        over = self.marks["begins" if self.fault.passes else "ends"]
+        return {
+            "fault": self.fault.name,
+            "begun": datetime.datetime.fromtimestamp(begun + self.clock, datetime.UTC).isoformat(timespec="seconds"),
+            "victim": self.fault.victim.name,
+            "gap": round(self.gap(), 2),
+            "reads": sum(request[0] == "GET" for request in self.ledger.requests),
+            "reads_failed": len(failed["GET"]),
+            "acknowledged": len(self.ledger.acknowledgements()),
+            "writes_failed": len(failed["PUT"]),
+            "lost": lost,
+            "uncarried": uncarried,
+            "in_step": round(self.marks["in step"] - over, 1) if "in step" in self.marks else None,
+            "events": [[round(at - begun, 2), what] for what, at in self.marks.items()],
+            "leaders": self.leaders,
+            "seconds": seconds(self.ledger.requests, begun),
+            "history": self.ledger.checked,
+            "broken": self.broken,
+        }
+
+    def judge(self):
+        self.broken += self.fault.broken()
+        self.broken += self.ledger.check(self.fault.region, getattr(self.fault, "commanded", 0))
+
+    def losses(self):
+        """How many acknowledged writes are lost, and how many of a lost region's last ones had not been carried."""
+        commanded = getattr(self.fault, "commanded", 0)
+        lost = self.ledger.lost(self.fault.region)
+        early = self.ledger.acknowledged(until=commanded)
+        uncarried = sum(name in early for name in lost)
+        return len(lost) - uncarried, uncarried
+
+    def gap(self):
+        """How long writes waited: the longest time without an acknowledgement, or that from the command to the first one."""
+        commanded = getattr(self.fault, "commanded", None)
+        if commanded is None:
+            return self.ledger.gap()
+        return min((end for _, end in self.ledger.acknowledgements() if end > commanded), default=time.monotonic()) - commanded
+
+    def look_back(self):
+        """Learns from Patroni who was promoted meanwhile."""
+        leader = hosts.wait_until(lambda: self.cluster.leader(self.fault.region), f"a leader in region {self.fault.region}")
+        address = self.cluster.machines[leader].address
+        for _, _, _, *promoted in self.cluster.get(f"https://{address}:8008/history"):
+            if len(promoted) == 2:
+                at = datetime.datetime.fromisoformat(promoted[0]).timestamp() - self.clock - self.marks["begins"]
+                if at > 0:
+                    self.leaders.append([round(at, 2), promoted[1]])
+
+
+def seconds(requests, begun):
+    """Each second from the fault on: writes and reads answered, requests failed, the median and the slowest answer in milliseconds."""
+    by_second = collections.defaultdict(list)
+    for kind, begin, end, status, *_ in requests:
+        by_second[int((end - begun) // 1)].append((kind, (end - begin) * 1000, status in (200, 204)))
+    rows = []
+    for second in sorted(second for second in by_second if second >= -BEFORE):
+        answers = by_second[second]
+        took = [latency for _, latency, _ in answers]
+        good = collections.Counter(kind for kind, _, answered in answers if answered)
+        failed = sum(not answered for *_, answered in answers)
+        rows.append([second, good["PUT"], good["GET"], failed, round(statistics.median(took), 1), round(max(took), 1)])
+    return rows

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+import hosts
 import plan
 import versions
 from test_region import recap, survives
@@ -71,3 +72,60 @@ def test_an_upgrade_of_a_region_that_is_not_whole_is_refused(whole, archive, uni
         assert reason in refused(whole, "minor-upgrade.yml")
     finally:
         whole.ssh("b-db2", "systemctl", "start", unit)
+
+
+def lets_in(cluster, host, user, password):
+    """Whether a database host lets a role in with a password."""
+    target = f"host={host} user={user} dbname={'dob' if user.startswith('dob') else 'postgres'} sslmode=verify-full"
+    # The password goes by standard input: nobody else on the host sees it.
+    login = f"read -r PGPASSWORD; export PGPASSWORD; psql -X -w -Atc 'select 1' '{target} sslrootcert=/etc/ssl/cluster/ca.crt'"
+    done = cluster.operator(*cluster.ssh_command(host, login), input=f"{password}\n", capture_output=True)
+    assert done.returncode == 0 or re.search("authentication failed|does not exist", done.stderr), done.stderr
+    return done.returncode == 0
+
+
+def logins(held):
+    """Which roles there are, with their passwords."""
+    roles = {"superuser": "postgres", "replication": "replicator", "rewind": "rewinder"}
+    service = {held.get("service_database_login", "dob"): held["service_database_password"]}
+    return service | {role: held[f"patroni_{use}_password"] for use, role in roles.items()}
+
+
+def keys(cluster):
+    """The public key that each database host shows at each port."""
+    ports = [(2379, ()), (8008, ()), (5432, ("-starttls", "postgres"))]
+    shown = {}
+    for place in (cluster.machines[name].place for name in DATABASES):
+        for port, how in ports:
+            said = cluster.operator("openssl", "s_client", "-connect", f"{place.address}:{port}", *how, input="", capture_output=True)
+            shown[place.name, port] = hosts.run("openssl", "x509", "-noout", "-pubkey", input=said.stdout).stdout
+    return shown
+
+
+def test_a_rotation_costs_no_request_and_the_old_passwords_and_keys_are_of_no_use(whole, client):
+    old, old_keys = logins(whole.credentials.secrets()), keys(whole)
+    whole.credentials.renew()
+    new = logins(whole.credentials.secrets())
+    with client("a") as ledger:
+        said = whole.playbook("rotate.yml", "-v", stdout=subprocess.PIPE).stdout
+        ledger.goes_on()
+    survives(ledger, "a")
+    assert not [secret for secret in {*old.values(), *new.values()} if secret in said]
+    for host in (whole.leader("a"), "b-db1"):
+        assert {role for role, password in old.items() if lets_in(whole, host, role, password)} == set()
+        assert {role for role, password in new.items() if not lets_in(whole, host, role, password)} == set()
+    assert [server for server, key in keys(whole).items() if key == old_keys[server]] == []
+    followed = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_replication"
+    # Who can connect to follow anew has the new password.
+    assert asked(whole, whole.leader("a"), followed) == "3"
+    streaming = "select count(*) from pg_stat_replication where state = 'streaming'"
+    hosts.wait_until(lambda: asked(whole, whole.leader("a"), streaming) == "3", "every standby follows anew")
+
+
+def test_a_new_password_for_the_role_that_the_service_uses_is_refused(whole):
+    assert "the service logs in as dob" in refused(whole, "rotate.yml", "-e", "service_database_password=another")
+
+
+def test_a_rotation_is_refused_while_a_host_does_not_answer(whole):
+    whole.machines["a-app2"].kill()
+    assert re.search(r"a-app2 : .*?unreachable=1", refused(whole, "rotate.yml"))

@@ -8,7 +8,7 @@ import pytest
 import hosts
 import plan
 import versions
-from test_region import recap, survives
+from test_region import etcd, recap, survives
 
 SOURCES = "/etc/apt/sources.list.d/cluster.sources"
 PACKAGES = ("postgresql-17", "patroni", "etcd-server", "pgbackrest")
@@ -129,3 +129,43 @@ def test_a_new_password_for_the_role_that_the_service_uses_is_refused(whole):
 def test_a_rotation_is_refused_while_a_host_does_not_answer(whole):
     whole.machines["a-app2"].kill()
     assert re.search(r"a-app2 : .*?unreachable=1", refused(whole, "rotate.yml"))
+
+
+def test_a_region_grows_and_its_new_host_leads_and_leaves_without_a_failed_request(whole, client):
+    whole.add(plan.SPARES["a-db4"])
+    target = ("-e", "target_host=a-db4")
+    with client("a") as ledger:
+        whole.playbook("add-host.yml", *target)
+        assert whole.is_whole("a") and "a-db4" in whole.members("a")
+        assert len(etcd(whole, "a")) == 4
+        assert "a-db4" in whole.ssh(whole.places("service", "b")[0].name, "cat", "/etc/default/dob-api")
+        whole.playbook("switchover.yml", "-e", "target_region=a", "-e", "patroni_candidate=a-db4")
+        # The other region looks for the primary there, too.
+        followed = "select count(*) from pg_replication_slots where slot_name = 'other_region' and active"
+        hosts.wait_until(lambda: asked(whole, "a-db4", followed) == "1", "region b follows the new host", 60)
+
+        whole.ssh("a-db2", "systemctl", "stop", "patroni")
+        assert "Patroni does not answer on a-db2" in refused(whole, "remove-host.yml", *target)
+        whole.ssh("a-db2", "systemctl", "start", "patroni")
+        whole.wait_until_whole("a")
+
+        whole.playbook("remove-host.yml", *target)
+        whole.remove(whole.machines["a-db4"])
+        whole.playbook("site.yml")
+        ledger.goes_on()
+    survives(ledger, "a")
+    assert whole.is_whole("a") and len(whole.members("a")) == len(etcd(whole, "a")) == 3
+    hosts.wait_until(lambda: asked(whole, whole.leader("a"), followed) == "1", "region b follows", 60)
+
+
+@pytest.mark.parametrize(
+    ("playbook", "arguments", "reason"),
+    [
+        ("remove-host.yml", ("-e", "target_host=a-db1"), "without a-db1 region a would have 2 database hosts"),
+        ("remove-host.yml", (), "name the host with --extra-vars target_host=NAME"),
+        ("add-host.yml", ("-e", "target_host=a-db9"), "name the host with --extra-vars target_host=NAME"),
+    ],
+)
+def test_a_host_that_is_needed_or_not_there_is_neither_removed_nor_added(whole, playbook, arguments, reason):
+    assert reason in refused(whole, playbook, *arguments)
+    assert whole.is_whole("a")

@@ -38,6 +38,12 @@ def timeline(cluster, region):
 
 
 @pytest.fixture
+def region(whole):
+    """The region that takes writes."""
+    return next(name for name in whole.regions() if whole.leader(name))
+
+
+@pytest.fixture
 def archive(whole):
     """The apt repository of the run, known to the database hosts."""
     sources = (whole.run.folder / "site/apt/dob-api.sources").read_text()
@@ -48,14 +54,14 @@ def archive(whole):
         whole.ssh(host, "rm", SOURCES)
 
 
-def test_a_minor_upgrade_costs_no_request_and_one_switchover(whole, archive, client):
+def test_a_minor_upgrade_costs_no_request_and_one_switchover(whole, region, archive, client):
     newer = {package: versions.newer(whole, package) for package in PACKAGES}
-    before = timeline(whole, "a")
-    with client("a") as ledger:
+    before = timeline(whole, region)
+    with client(region) as ledger:
         whole.playbook("minor-upgrade.yml")
         ledger.goes_on()
-    survives(ledger, "a")
-    assert timeline(whole, "a") == before + 1
+    survives(ledger, region)
+    assert timeline(whole, region) == before + 1
     query = "dpkg-query --show --showformat '${Package} ${Version}\\n' " + " ".join(PACKAGES)
     upgraded = "select pg_postmaster_start_time() > (pg_stat_file('/var/lib/dpkg/info/postgresql-17.list')).modification"
     for host in DATABASES:
@@ -102,24 +108,24 @@ def keys(cluster):
     return shown
 
 
-def test_a_rotation_costs_no_request_and_the_old_passwords_and_keys_are_of_no_use(whole, client):
+def test_a_rotation_costs_no_request_and_the_old_passwords_and_keys_are_of_no_use(whole, region, client):
     old, old_keys = logins(whole.credentials.secrets()), keys(whole)
     whole.credentials.renew()
     new = logins(whole.credentials.secrets())
-    with client("a") as ledger:
+    with client(region) as ledger:
         said = whole.playbook("rotate.yml", "-v", stdout=subprocess.PIPE).stdout
         ledger.goes_on()
-    survives(ledger, "a")
+    survives(ledger, region)
     assert not [secret for secret in {*old.values(), *new.values()} if secret in said]
-    for host in (whole.leader("a"), "b-db1"):
+    for host in ("a-db1", "b-db1"):
         assert {role for role, password in old.items() if lets_in(whole, host, role, password)} == set()
         assert {role for role, password in new.items() if not lets_in(whole, host, role, password)} == set()
     assert [server for server, key in keys(whole).items() if key == old_keys[server]] == []
     followed = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_replication"
     # Who can connect to follow anew has the new password.
-    assert asked(whole, whole.leader("a"), followed) == "3"
+    assert asked(whole, whole.leader(region), followed) == "3"
     streaming = "select count(*) from pg_stat_replication where state = 'streaming'"
-    hosts.wait_until(lambda: asked(whole, whole.leader("a"), streaming) == "3", "every standby follows anew")
+    hosts.wait_until(lambda: asked(whole, whole.leader(region), streaming) == "3", "every standby follows anew")
 
 
 def test_a_new_password_for_the_role_that_the_service_uses_is_refused(whole):
@@ -131,31 +137,33 @@ def test_a_rotation_is_refused_while_a_host_does_not_answer(whole):
     assert re.search(r"a-app2 : .*?unreachable=1", refused(whole, "rotate.yml"))
 
 
-def test_a_region_grows_and_its_new_host_leads_and_leaves_without_a_failed_request(whole, client):
-    whole.add(plan.SPARES["a-db4"])
-    target = ("-e", "target_host=a-db4")
-    with client("a") as ledger:
+def test_a_region_grows_and_its_new_host_leads_and_leaves_without_a_failed_request(whole, region, client):
+    added, sick = f"{region}-db4", f"{region}-db2"
+    other = next(name for name in whole.regions() if name != region)
+    whole.add(plan.SPARES[added])
+    target = ("-e", f"target_host={added}")
+    with client(region) as ledger:
         whole.playbook("add-host.yml", *target)
-        assert whole.is_whole("a") and "a-db4" in whole.members("a")
-        assert len(etcd(whole, "a")) == 4
-        assert "a-db4" in whole.ssh(whole.places("service", "b")[0].name, "cat", "/etc/default/dob-api")
-        whole.playbook("switchover.yml", "-e", "target_region=a", "-e", "patroni_candidate=a-db4")
+        assert whole.is_whole(region) and added in whole.members(region)
+        assert len(etcd(whole, region)) == 4
+        assert added in whole.ssh(whole.places("service", other)[0].name, "cat", "/etc/default/dob-api")
+        whole.playbook("switchover.yml", "-e", f"target_region={region}", "-e", f"patroni_candidate={added}")
         # The other region looks for the primary there, too.
         followed = "select count(*) from pg_replication_slots where slot_name = 'other_region' and active"
-        hosts.wait_until(lambda: asked(whole, "a-db4", followed) == "1", "region b follows the new host", 60)
+        hosts.wait_until(lambda: asked(whole, added, followed) == "1", f"region {other} follows the new host", 60)
 
-        whole.ssh("a-db2", "systemctl", "stop", "patroni")
-        assert "Patroni does not answer on a-db2" in refused(whole, "remove-host.yml", *target)
-        whole.ssh("a-db2", "systemctl", "start", "patroni")
-        whole.wait_until_whole("a")
+        whole.ssh(sick, "systemctl", "stop", "patroni")
+        assert f"Patroni does not answer on {sick}" in refused(whole, "remove-host.yml", *target)
+        whole.ssh(sick, "systemctl", "start", "patroni")
+        whole.wait_until_whole(region)
 
         whole.playbook("remove-host.yml", *target)
-        whole.remove(whole.machines["a-db4"])
+        whole.remove(whole.machines[added])
         whole.playbook("site.yml")
         ledger.goes_on()
-    survives(ledger, "a")
-    assert whole.is_whole("a") and len(whole.members("a")) == len(etcd(whole, "a")) == 3
-    hosts.wait_until(lambda: asked(whole, whole.leader("a"), followed) == "1", "region b follows", 60)
+    survives(ledger, region)
+    assert whole.is_whole(region) and len(whole.members(region)) == len(etcd(whole, region)) == 3
+    hosts.wait_until(lambda: asked(whole, whole.leader(region), followed) == "1", f"region {other} follows", 60)
 
 
 @pytest.mark.parametrize(

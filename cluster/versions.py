@@ -37,8 +37,9 @@ def newer(cluster, package):
     root, folder = pathlib.Path(rootfs("database")), cluster.run.folder / "site/upgrades"
     folder.mkdir(exist_ok=True)
     status = hosts.run("dpkg-query", f"--admindir={root}/var/lib/dpkg", "--status", package).stdout
-    built = re.search(r"(?m)^Version: (.*)$", status).group(1)
+    built, architecture = (re.search(rf"(?m)^{field}: (.*)$", status).group(1) for field in ("Version", "Architecture"))
     version = f"{built}+u{len(list(folder.glob(f'{package}_*'))) + 1}"
+    packed = folder / f"{package}_{version}_{architecture}.deb"
     # What the database of packages knows of it beside what its author wrote; the second goes over several lines.
     control = re.sub(r"(?m)^(Status: .*\n|Conffiles:\n(?: .*\n)+)", "", status).replace(f"Version: {built}\n", f"Version: {version}\n")
     with tempfile.TemporaryDirectory() as temporary:
@@ -54,8 +55,8 @@ def newer(cluster, package):
             if file.suffix not in (".list", ".md5sums"):
                 shutil.copy(file, debian / file.suffix[1:])
         (debian / "control").write_text(control)
-        hosts.run("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", tree, folder / f"{package}_{version}.deb")
-    cluster.publish(folder / f"{package}_{version}.deb")
+        hosts.run("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", tree, packed)
+    cluster.publish(packed)
     return version
 
 

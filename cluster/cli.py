@@ -128,6 +128,26 @@ def replace(arguments):
     tell(f"{machine.name} is up with an empty disk: './dev cluster play site.yml' makes it what it was")
 
 
+def add(arguments):
+    cluster = current()
+    if arguments.host not in plan.SPARES or arguments.host in cluster.machines:
+        left = [name for name in plan.SPARES if name not in cluster.machines]
+        raise Unusable(f"'{arguments.host}' cannot be added: those that can are {', '.join(left) or 'all there'}")
+    cluster.add(plan.SPARES[arguments.host])
+    tell(f"{arguments.host} is up: './dev cluster play add-host.yml -e target_host={arguments.host}' makes it a member")
+
+
+def remove(arguments):
+    cluster = current()
+    machine = host(cluster, arguments.host)
+    if machine.name not in plan.SPARES:
+        raise Unusable(f"{machine.name} is one of those that a region begins with: remove one that was added")
+    if machine.is_up():
+        raise Unusable(f"{machine.name} is up: './dev cluster play remove-host.yml -e target_host={machine.name}' ends its part first")
+    cluster.remove(machine)
+    tell(f"{machine.name} is gone: './dev cluster play site.yml' tells the others")
+
+
 def roll_out(arguments):
     rehearsal.rehearse(current(), arguments, tell)
 
@@ -183,6 +203,8 @@ def parse(arguments):
         "fence": (fence, "power a host off as a cloud's interface does: returns 0 when it is off"),
         "boot": (boot, "start a killed host"),
         "replace": (replace, "end a host and start an empty one in its place, with its name and address"),
+        "add": (add, "start an empty database host more in a region, for the playbook add-host"),
+        "remove": (remove, "take away a host that was added, after the playbook remove-host"),
         "roll-out": (roll_out, "replace a region's service hosts under load as an instance refresh does; exit 1 if a request failed"),
         "faults": (faults, "the whole table of faults under load, in random order; exit 1 if a promise was broken"),
         "freeze": (freeze, "stop every process of a host; its network still acknowledges"),
@@ -192,7 +214,7 @@ def parse(arguments):
     for name, (function, text) in named.items():
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(function=function)
-        if name in ("ssh", "kill", "fence", "boot", "replace", "freeze"):
+        if name in ("ssh", "kill", "fence", "boot", "replace", "add", "remove", "freeze"):
             command.add_argument("host", metavar="HOST")
         if name in ("partition", "heal"):
             command.add_argument("part", metavar="PART")

@@ -53,7 +53,8 @@ class Cluster:
     def __init__(self, run, venv):
         self.run, self.venv = run, venv
         self.cloud = Cloud(run)
-        self.machines = {place.name: Machine(self.cloud, place) for place in map(self._taken, plan.PLACES.values())}
+        added = [place for name, place in plan.SPARES.items() if (run.folder / name).exists()]
+        self.machines = {place.name: Machine(self.cloud, place) for place in [*map(self._taken, plan.PLACES.values()), *added]}
         self.inventory = run.folder / "inventory"
         vault = self.inventory / "group_vars/all/vault.yml"
         self.credentials = credentials.Credentials(run.folder / "credentials", vault, venv)
@@ -104,6 +105,19 @@ class Cluster:
         machine.remove()
         self.start(machine)
         machine.wait_until_booted()
+
+    def add(self, place):
+        """Boots an empty host beside those of its region."""
+        machine = self.machines[place.name] = Machine(self.cloud, place)
+        self.start(machine)
+        machine.wait_until_booted()
+        self.write_inventory()
+
+    def remove(self, machine):
+        """Ends a host for good."""
+        machine.remove()
+        del self.machines[machine.name]
+        self.write_inventory()
 
     def _apt_repository(self):
         site = self.run.folder / "site"
@@ -164,7 +178,7 @@ class Cluster:
 
     def members(self, region):
         """What Patroni says of a region's members; empty if none answers."""
-        for place in plan.databases(region):
+        for place in self.places("database", region):
             url = f"https://{place.address}:8008/cluster"
             with contextlib.suppress(Unusable):
                 return {member["name"]: member for member in self.get(url)["members"]}
@@ -183,7 +197,7 @@ class Cluster:
         leaders = [member for member in members if member["role"] in LEADERS]
         good = [member for member in members if member["state"] == ("running" if member["role"] == "leader" else "streaming")]
         timelines = {member.get("timeline") for member in members}
-        return len(leaders) == 1 and len(good) == len(plan.databases(region)) and len(timelines) == 1
+        return len(leaders) == 1 and len(good) == len(self.places("database", region)) and len(timelines) == 1
 
     def heal(self):
         """Ends every partition and freeze, and boots what is down."""

@@ -7,6 +7,8 @@ import hosts
 import plan
 
 PASSWORDS = ("patroni_superuser_password", "patroni_replication_password", "patroni_rewind_password", "service_database_password")
+# No secret, but it changes with one.
+LOGIN = "service_database_login"
 BUCKET_SECRETS = ("pgbackrest_cipher_pass", "pgbackrest_s3_key", "pgbackrest_s3_secret")
 
 
@@ -31,8 +33,18 @@ class Credentials:
         self.vault_password.write_text(secrets.token_urlsafe())
         self.vault.parent.mkdir(parents=True)
         names = [*PASSWORDS, *(f"{name}_{region}" for name in BUCKET_SECRETS for region in plan.NETWORKS)]
-        passwords = json.dumps({name: secrets.token_urlsafe() for name in names})
-        hosts.run(self.ansible_vault, "encrypt", "--vault-password-file", self.vault_password, "--output", self.vault, input=passwords)
+        self.keep({name: secrets.token_urlsafe() for name in names})
+
+    def keep(self, values):
+        """Writes the vault."""
+        command = (self.ansible_vault, "encrypt", "--vault-password-file", self.vault_password, "--output", self.vault)
+        hosts.run(*command, input=json.dumps(values))
+
+    def renew(self):
+        """Puts new passwords into the vault, and the other of the roles as which the service logs in."""
+        held = self.secrets()
+        login = "dob" if held.get(LOGIN) == "dob_b" else "dob_b"
+        self.keep(held | {name: secrets.token_urlsafe() for name in PASSWORDS} | {LOGIN: login})
 
     def secrets(self):
         """What the vault holds, by name."""
@@ -40,7 +52,7 @@ class Credentials:
         return json.loads(text)
 
     def passwords(self):
-        return self.secrets().values()
+        return [value for name, value in self.secrets().items() if name != LOGIN]
 
     def certificate(self, name):
         """A key with the authority's certificate for a name of the network."""

@@ -28,16 +28,22 @@ def beside(place):
     return dataclasses.replace(place, name=f"{place.name}b", address=f"{place.address.rpartition('.')[0]}.22")
 
 
+def spare(name, network):
+    """A database host that a region does not have at first."""
+    return Place(f"{name}-db4", "database", name, 1, f"{network}.1.14")
+
+
 NETWORKS = {"a": "10.0", "b": "10.1"}
 # The region that is primary when the cluster is made; afterwards the databases know.
 FIRST = "a"
 PLACES = {place.name: place for name, network in NETWORKS.items() for place in region(name, network)}
+SPARES = {place.name: place for place in (spare(name, network) for name, network in NETWORKS.items())}
 # A service host's zone has two addresses for one; who replaces the host at one of them stands at the other.
 PAIRS = [(place, beside(place)) for place in PLACES.values() if place.kind == "service"]
 SUCCESSORS = {one.name: other for pair in PAIRS for one, other in (pair, pair[::-1])}
 SUBNETS = sorted({place.address.rpartition(".")[0] for place in PLACES.values()}) + [OPERATOR.rpartition(".")[0]]
 # What a partition can cut off: a host, a zone, a region.
-PARTS = {place.name: f"{place.address}/32" for place in [*PLACES.values(), *SUCCESSORS.values()]}
+PARTS = {place.name: f"{place.address}/32" for place in [*PLACES.values(), *SPARES.values(), *SUCCESSORS.values()]}
 PARTS |= {f"{place.region}{place.zone}": f"{place.address.rpartition('.')[0]}.0/24" for place in PLACES.values() if place.zone}
 PARTS |= {name: f"{network}.0.0/16" for name, network in NETWORKS.items()}
 

@@ -1,10 +1,13 @@
-"""Versions to roll out: the package that the cluster was made with, under further numbers."""
+"""Versions to roll out or to upgrade to: packages that the cluster was made with, under further numbers."""
 
+import os
 import pathlib
 import re
+import shutil
 import tempfile
 
 import hosts
+from cluster import rootfs
 
 # An address of the first zone at which no host is: what the service is told of its database in the broken version.
 NOWHERE = "postgres://nobody@10.0.1.99/nothing"
@@ -26,6 +29,34 @@ def next_version(cluster, broken=False):
             substitute(next(tree.rglob("dob-api.service")), r"(?m)^(ExecStart=.*)$", rf"\1 --database-url={NOWHERE}")
         hosts.run("dpkg-deb", "--root-owner-group", "-Zgzip", "--build", tree, package)
     cluster.publish(package)
+    return version
+
+
+def newer(cluster, package):
+    """Publishes a package of the database hosts' file system, packed anew, under a further version, and returns that."""
+    root, folder = pathlib.Path(rootfs("database")), cluster.run.folder / "site/upgrades"
+    folder.mkdir(exist_ok=True)
+    status = hosts.run("dpkg-query", f"--admindir={root}/var/lib/dpkg", "--status", package).stdout
+    built, architecture = (re.search(rf"(?m)^{field}: (.*)$", status).group(1) for field in ("Version", "Architecture"))
+    version = f"{built}+u{len(list(folder.glob(f'{package}_*'))) + 1}"
+    packed = folder / f"{package}_{version}_{architecture}.deb"
+    # What the database of packages knows of it beside what its author wrote; the second goes over several lines.
+    control = re.sub(r"(?m)^(Status: .*\n|Conffiles:\n(?: .*\n)+)", "", status).replace(f"Version: {built}\n", f"Version: {version}\n")
+    with tempfile.TemporaryDirectory() as temporary:
+        archive, tree = pathlib.Path(temporary, "files.tar"), pathlib.Path(temporary, "tree")
+        info, debian = root / "var/lib/dpkg/info", tree / "DEBIAN"
+        debian.mkdir(parents=True)
+        # Manuals and the like were left out of the file system.
+        files = [path for path in (info / f"{package}.list").read_text().splitlines() if path != "/." and os.path.lexists(f"{root}{path}")]
+        members = "".join(f".{path}\n" for path in files)
+        hosts.run("tar", "--create", f"--file={archive}", f"--directory={root}", "--no-recursion", "--files-from=-", input=members)
+        hosts.run("tar", "--extract", f"--file={archive}", f"--directory={tree}", "--preserve-permissions")
+        for file in info.glob(f"{package}.*"):
+            if file.suffix not in (".list", ".md5sums"):
+                shutil.copy(file, debian / file.suffix[1:])
+        (debian / "control").write_text(control)
+        hosts.run("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", tree, packed)
+    cluster.publish(packed)
     return version
 
 

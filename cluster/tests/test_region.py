@@ -99,17 +99,19 @@ def test_the_death_of_the_primarys_host_costs_no_acknowledged_write_and_no_read(
     assert whole.leader("a") != fault.victim.name
     survives(ledger, "a")
     comes_back(whole, "a", fault.end)
-    assert beyond_a_fork(whole, "a") == []
+    assert beyond_the_fork(whole, "a") == []
 
 
-def beyond_a_fork(cluster, region):
-    """The WAL files in a region's bucket that go on where a later timeline began: no standby and no restore may meet one."""
+def beyond_the_fork(cluster, region):
+    """The WAL files in a region's bucket that go on where the last timeline began: no standby and no restore may meet one.
+
+    What a region had saved of its own before it was lost, and the other had not received, stays there.
+    """
     leader = next(place.address for place in plan.databases(region) if place.name == cluster.leader(region))
-    forks = {timeline: position for timeline, position, *_ in cluster.get(f"https://{leader}:8008/history")}
+    timeline, fork, *_ = cluster.get(f"https://{leader}:8008/history")[-1]
     listing = cluster.ssh(f"{region}-s3", "find", f"{storage.BUCKETS}/", "-type", "f", "-path", f"*/archive/{region}/*")
-    files = re.findall(r"/([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})-[0-9a-f]{40}", listing)
-    ends = {(timeline + log + segment): (int(log, 16) << 32) + (int(segment, 16) + 1 << 24) for timeline, log, segment in files}
-    return [file for file, end in ends.items() if end > forks.get(int(file[:8], 16), end)]
+    files = re.findall(rf"/({timeline:08X})([0-9A-F]{{8}})([0-9A-F]{{8}})-[0-9a-f]{{40}}", listing)
+    return [timeline + log + segment for timeline, log, segment in files if (int(log, 16) << 32) + (int(segment, 16) + 1 << 24) > fork]
 
 
 def test_a_primary_that_freezes_costs_no_acknowledged_write_and_no_read(whole, client):
@@ -142,7 +144,7 @@ def test_a_zone_that_is_cut_off_with_the_primary_costs_no_acknowledged_write_and
         comes_back(whole, "a", fault.end)
         ledger.goes_on()
     survives(ledger, "a")
-    assert beyond_a_fork(whole, "a") == []
+    assert beyond_the_fork(whole, "a") == []
 
 
 @pytest.mark.parametrize(

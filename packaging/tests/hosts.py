@@ -179,7 +179,9 @@ class Network:
         """Makes a namespace with this address and returns its full name."""
         subnet, _, _ = address.rpartition(".")
         namespace = self.owner.namespace(name)
-        self.ip("link", "add", name, "type", "veth", "peer", "name", "host0", "netns", namespace)
+        # A host that takes another's place is met at once: nobody has to forget an old link-layer address first.
+        link = "02:00:" + ":".join(f"{int(byte):02x}" for byte in address.split("."))
+        self.ip("link", "add", name, "type", "veth", "peer", "name", "host0", "address", link, "netns", namespace)
         self.ip("link", "set", name, "master", self.bridge(subnet), "up")
         run("ip", "-n", namespace, "address", "add", f"{address}/24", "dev", "host0")
         run("ip", "-n", namespace, "link", "set", "host0", "up")

@@ -14,6 +14,7 @@ import faults
 import hosts
 import plan
 import storage
+from cluster import LEADERS
 
 
 def recap(output):
@@ -73,6 +74,23 @@ def test_site_stops_at_a_wrong_setting_before_it_changes_anything(whole):
 def test_site_stops_at_an_unreachable_host_before_it_changes_anything(whole):
     whole.machines["b-app2"].kill()
     assert re.search(r"b-app2 : .*?unreachable=1", stopped(whole, "-e", "service_write_patience=29s"))
+
+
+@pytest.mark.parametrize("region", plan.NETWORKS)
+def test_etcds_lead_is_not_on_the_host_that_leads_postgresql(whole, region):
+    leader = next(name for name, member in whole.members(region).items() if member["role"] in LEADERS)
+    status = f"{faults.ETCDCTL} endpoint status"
+    move = f"{faults.ETCDCTL} --endpoints={endpoints(region)} move-leader $({status} | cut -d, -f2) 2>&1 || true"
+
+    def leads():
+        return whole.ssh(leader, status).split(", ")[4] == "true"
+
+    hosts.wait_until(lambda: leads() or (whole.ssh(leader, move) and leads()), f"{leader} leads etcd", 30)
+    hosts.wait_until(lambda: not leads(), f"{leader} gives etcd's lead away", 60)
+
+
+def endpoints(region):
+    return ",".join(f"https://{place.address}:2379" for place in plan.databases(region))
 
 
 def survives(ledger, region):

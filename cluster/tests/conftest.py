@@ -10,6 +10,10 @@ from cluster import Cluster, Run
 from ledger import Ledger
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: not in the short form, which runs where nothing is named")
+
+
 @pytest.fixture(scope="session")
 def cluster():
     if kept := os.environ.get("CLUSTER_RUN"):

@@ -1,20 +1,21 @@
 """What backups promise: they are in both regions, what is wrong with one is noticed, and a lost region is restored from the other."""
 
-import contextlib
 import datetime
 import re
 import subprocess
 import time
 
+import pytest
+
+import faults
 import hosts
 import plan
-import pytest
+import regions
 import storage
 
 PROGRAMS = "/usr/local/lib/dob-api"
 WAL, BUNDLE = r"/archive/a/17-1/.*/[0-9A-F]{24}-", r"/backup/a/.*/bundle/\d+$"
 DAMAGE = "printf damaged | dd of={0} bs=1 seek=100 conv=notrunc status=none"
-FAILED = "select failed_count from pg_stat_archiver"
 METRICS = "/var/lib/prometheus/node-exporter"
 
 
@@ -137,19 +138,17 @@ def test_what_is_damaged_or_missing_in_a_bucket_is_noticed(saved, part, damage):
     assert "the bucket of region b is whole" in postgres(saved, leader, f"{PROGRAMS}/backup-verify").stdout
 
 
+@pytest.mark.long
 def test_an_unreachable_bucket_harms_no_request_and_catches_up(saved, client):
+    fault = faults.StoreUnreachable(saved)
     with client("a") as ledger:
-        failed = int(saved.sql("a", FAILED)[0])
-        saved.cloud.cut("a-s3")
-        wal = saved.sql("a", "select pg_walfile_name(pg_switch_wal())")[0]
-        hosts.wait_until(lambda: int(saved.sql("a", FAILED)[0]) > failed, "archiving fails", 90)
+        fault.begin()
         ledger.goes_on()
-        saved.cloud.heal("a-s3")
-        archived = "select coalesce(last_archived_wal, '') >= '{}' from pg_stat_archiver"
-        hosts.wait_until(lambda: saved.sql("a", archived.format(wal)) == ["t"], "archiving catches up", 120)
+        fault.end()
+        fault.recover()
     print(ledger.figures())
     assert ledger.failed("PUT") == ledger.failed("GET") == []
-    assert any(wal in file for file in objects(saved, "a", "/archive/a/"))
+    assert any(fault.wal in file for file in objects(saved, "a", "/archive/a/"))
 
 
 @pytest.mark.parametrize(
@@ -217,20 +216,7 @@ def test_a_region_lost_with_its_bucket_is_replaced_saved_and_restored_to_a_point
     assert ledger.lost("b") == uncarried
     write(saved, "b", "again")
 
-    bring_back(saved, "a")
+    regions.end_loss(saved, "a")
+    regions.rejoin(saved, "a")
+    regions.fail_back(saved, "a")
     assert saved.sql("a", "select username from users where username in ('before', 'again') order by 1", "dob") == ["again", "before"]
-
-
-def bring_back(cluster, region):
-    """Heals and boots a lost region, and makes it the primary again; what it had not sent is given up."""
-    cluster.cloud.heal(region)
-    for place in plan.databases(region):
-        with contextlib.suppress(hosts.Failed):
-            if not cluster.machines[place.name].is_up():
-                cluster.machines[place.name].boot()
-    rejoined = play(cluster, "rejoin.yml", "-e", f"target_region={region}")
-    if rejoined.returncode != 0:
-        held = max(map(int, re.findall(r"region_discard=(\d+)", rejoined.stdout)))
-        cluster.playbook("rejoin.yml", "-e", f"target_region={region}", "-e", f"region_discard={held}")
-    cluster.wait_until_whole(region)
-    cluster.playbook("failback.yml", "-e", f"target_region={region}")

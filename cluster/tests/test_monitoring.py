@@ -40,6 +40,7 @@ def test_every_target_is_up(whole, region):
     assert query(whole, region, "pg_up == 0") == []
 
 
+@pytest.mark.long
 def test_every_metric_that_is_asked_for_is_there_with_its_labels(whole):
     whole.playbook("backup.yml", "-e", "backup_type=full", stdout=subprocess.DEVNULL)
     whole.playbook("restore-drill.yml", stdout=subprocess.DEVNULL)
@@ -55,6 +56,7 @@ def test_every_metric_that_is_asked_for_is_there_with_its_labels(whole):
     hosts.wait_until(lambda: not missing(), f"every metric; missing: {missing()}", 90)
 
 
+@pytest.mark.long
 def test_who_shows_no_certificate_of_the_monitoring_host_learns_nothing(whole):
     for region in plan.NETWORKS:
         machines = [machine for machine in whole.machines.values() if machine.place.region == region and machine.place.kind in EXPORTERS]
@@ -123,6 +125,7 @@ def test_the_logs_of_every_unit_are_found_on_the_monitoring_host(whole, region):
             hosts.wait_until(lambda: found(whole, region, search), f"{unit} of {place.name}", 120)
 
 
+@pytest.mark.long
 def test_a_line_that_calls_itself_an_error_is_found_and_counted(whole):
     leader = whole.leader("a")
     counted = f"sum(dob_log_errors_total{{host='{leader}',unit='patroni'}})"
@@ -137,6 +140,7 @@ def test_a_line_that_calls_itself_an_error_is_found_and_counted(whole):
     hosts.wait_until(lambda: errors() >= before + 3, "the count", 150)
 
 
+@pytest.mark.long
 def test_what_a_host_logged_while_it_was_cut_off_arrives_later(whole):
     machine = whole.machines[plan.databases("b")[2].name]
     word = f"cut{secrets.token_hex(4)}"

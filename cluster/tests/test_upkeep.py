@@ -137,6 +137,7 @@ def test_a_rotation_is_refused_while_a_host_does_not_answer(whole):
     assert re.search(r"a-app2 : .*?unreachable=1", refused(whole, "rotate.yml"))
 
 
+@pytest.mark.long
 def test_a_region_grows_and_its_new_host_leads_and_leaves_without_a_failed_request(whole, region, client):
     added, sick = f"{region}-db4", f"{region}-db2"
     other = next(name for name in whole.regions() if name != region)

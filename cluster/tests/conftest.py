@@ -17,7 +17,9 @@ def pytest_configure(config):
 @pytest.fixture(scope="session")
 def cluster():
     if kept := os.environ.get("CLUSTER_RUN"):
-        yield Cluster(Run(pathlib.Path(kept)), pathlib.Path(sys.prefix))
+        cluster = Cluster(Run(pathlib.Path(kept)), pathlib.Path(sys.prefix))
+        yield cluster
+        cluster.mend()
         return
     with Run() as run:
         cluster = Cluster(run, pathlib.Path(sys.prefix))
@@ -34,7 +36,6 @@ def client(cluster):
 
 @pytest.fixture
 def whole(cluster):
-    """The cluster, with every member in its place and its balancers serving; also after the test."""
+    """The cluster, with every member in its place and its balancers serving."""
     cluster.mend()
-    yield cluster
-    cluster.mend()
+    return cluster

@@ -88,6 +88,7 @@ def http_status(cluster, host, how, url):
     return cluster.ssh(host, f"curl {how} -s -m 5 -o /dev/null -w '%{{http_code}}' {url} || true")
 
 
+@pytest.mark.long
 def test_a_member_that_ends_is_told_by_webhook_and_by_mail_with_the_page_to_read(whole):
     before = len(pager.notes(whole.run))
     victim = next(place.name for place in plan.databases("a") if place.name != whole.leader("a"))

@@ -22,11 +22,10 @@ def recap(output):
 
 
 def test_a_second_run_of_site_changes_nothing_and_its_log_has_no_password(whole):
-    # One region is enough to see that a check runs to its end: both have the same hosts.
-    for arguments, hosts_there in ([], 12), (["--check", "--diff", "--limit=region_b"], 6):
-        said = whole.playbook("site.yml", "-vvv", *arguments, stdout=subprocess.PIPE).stdout
+    for region, arguments in ("a", []), ("b", ["--check", "--diff"]):
+        said = whole.playbook("site.yml", "-vvv", f"--limit=region_{region}", *arguments, stdout=subprocess.PIPE).stdout
         changes = recap(said)
-        assert len(changes) == hosts_there
+        assert len(changes) == 6
         assert set(changes.values()) == {0}
         assert not [secret for secret in whole.credentials.passwords() if secret in said]
 

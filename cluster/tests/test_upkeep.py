@@ -54,6 +54,7 @@ def archive(whole):
         whole.ssh(host, "rm", SOURCES)
 
 
+@pytest.mark.long
 def test_a_minor_upgrade_costs_no_request_and_one_switchover(whole, region, archive, client):
     newer = {package: versions.newer(whole, package) for package in PACKAGES}
     before = timeline(whole, region)
@@ -108,6 +109,7 @@ def keys(cluster):
     return shown
 
 
+@pytest.mark.long
 def test_a_rotation_costs_no_request_and_the_old_passwords_and_keys_are_of_no_use(whole, region, client):
     old, old_keys = logins(whole.credentials.secrets()), keys(whole)
     whole.credentials.renew()

@@ -19,6 +19,8 @@ FILLER = f"/{machine.DATA}/filler"
 # Reserves what is free without writing it, in pieces that become smaller.
 FILL = f"""mkdir {FILLER} && cd {FILLER} && for size in 1073741824 67108864 1048576 4096; do
 n=0; while fallocate --length $size $size.$n 2>/dev/null; do n=$((n+1)); done; done"""
+# How long the primary's lock lives without being renewed.
+LOCK_S = 20
 ARCHIVE_FAILURES = "select failed_count from pg_stat_archiver"
 ETCDCTL = (
     "etcdctl --cacert=/etc/ssl/cluster/ca.crt --cert=/etc/ssl/cluster/host.crt --key=/etc/ssl/cluster/host.key"
@@ -188,7 +190,7 @@ class ReplicaKilled(Fault):
 
 
 class EtcdMajorityLost(Fault):
-    name, what = "etcd-majority-lost", "etcd stops on two of three hosts until the primary steps down, and starts again"
+    name, what = "etcd-majority-lost", "etcd stops on two of three hosts for longer than the primary's lock lives, and starts again"
 
     def choose(self):
         primary = super().choose()
@@ -198,7 +200,10 @@ class EtcdMajorityLost(Fault):
     def begin(self):
         for name in self.stopped:
             self.cluster.ssh(name, "systemctl stop etcd")
-        hosts.wait_until(lambda: self.state().get("role") in ("demoted", "replica"), f"{self.victim.name} steps down", 60)
+        hosts.wait_until(self.is_felt, f"{self.victim.name} has not seen etcd for a while", 90)
+
+    def is_felt(self):
+        return time.time() - self.state().get("dcs_last_seen", time.time()) > LOCK_S + 10
 
     def end(self):
         # One alone has no quorum: its start is waited for only when the other has begun.

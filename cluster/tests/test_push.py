@@ -63,6 +63,20 @@ def test_a_former_primary_asks_the_bucket_where_the_next_timeline_began(push):
     assert push(push.folder / stray)[:2] == (0, "")
 
 
+def test_what_pgbackrest_takes_along_with_an_older_file_is_judged_by_the_bucket_too(push):
+    get = FETCHES.format("00000004.history").replace("1\\t0", "3\\t0")
+    push.folder.parent.joinpath("archive-get").write_text(get)
+    older, stray = "000000010000000000000012", "000000030000000000000013"
+    done = push(push.folder / older, histories=["00000003.history"], ready=[older, stray])
+    assert done == (0, f"archive-push {push.folder / older}", [f"{older}.ready", f"{stray}.done"])
+
+
+def test_an_older_file_is_saved_alone_while_the_next_timeline_is_unknown(push):
+    older, newest = "000000010000000000000012", "000000030000000000000013"
+    done = push(push.folder / older, histories=["00000003.history"], ready=[older, newest])
+    assert done == (0, f"--no-archive-async archive-push {push.folder / older}", [f"{older}.ready", f"{newest}.ready"])
+
+
 def test_a_former_primary_saves_nothing_while_the_next_timeline_is_unknown(push):
     assert push(push.folder / "000000020000000000000012")[:2] == (1, "")
 

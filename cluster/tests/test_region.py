@@ -165,6 +165,7 @@ def test_a_switchover_that_cannot_be_meant_is_refused(whole, arguments, reason):
     assert whole.leader("a") == before
 
 
+@pytest.mark.long
 def test_empty_hosts_take_the_places_of_lost_ones(whole, client):
     lost = [whole.leader("a"), "b-db2", "a-app2"]
     with client("a") as ledger:

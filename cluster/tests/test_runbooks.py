@@ -75,6 +75,7 @@ def filled(cluster, commands):
     return commands.replace("INVENTORY", str(cluster.inventory)).replace("BALANCER", cluster.machines["a-lb"].address)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.page}-{block.mark}")
 def test_the_commands_of_a_page_run_where_it_says(block, answers):
     answer = answers[block]

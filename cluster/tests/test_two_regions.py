@@ -109,6 +109,7 @@ def nobody_takes_writes_until_an_operator_decides(cluster):
     assert not cluster.leader("a")
 
 
+@pytest.mark.long
 def test_a_region_that_was_replaced_unseen_takes_no_write_after_it_sees_the_other(whole, client):
     override = ("-e", "region_fence_command=false", "-e", "region_fence_override=tested")
     old_primary = whole.machines[whole.leader("a")].address

@@ -130,6 +130,7 @@ def test_a_rotation_costs_no_request_and_the_old_passwords_and_keys_are_of_no_us
     hosts.wait_until(lambda: asked(whole, whole.leader(region), streaming) == "3", "every standby follows anew")
 
 
+@pytest.mark.long
 def test_a_new_password_for_the_role_that_the_service_uses_is_refused(whole):
     assert "the service logs in as dob" in refused(whole, "rotate.yml", "-e", "service_database_password=another")
 

@@ -139,6 +139,7 @@ class DiskFull(Fault):
         hosts.wait_until(self.is_felt, "PostgreSQL finds the disk full", 120)
 
     def is_felt(self):
+        # journalctl fails where it finds no line: it is asked again.
         search = f"journalctl --unit patroni --since=@{self.filled} --grep='No space left on device' --lines=1 --quiet || true"
         return "No space left" in self.cluster.ssh(self.victim.name, search)
 

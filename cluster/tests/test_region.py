@@ -63,6 +63,7 @@ def test_site_stops_at_an_unreachable_host_before_it_changes_anything(whole):
 def test_etcds_lead_is_not_on_the_host_that_leads_postgresql(whole, region):
     leader = next(name for name, member in whole.members(region).items() if member["role"] in LEADERS)
     status = f"{faults.ETCDCTL} endpoint status"
+    # Refused while etcd has no leader: whether it moved is asked below, and then it is told again.
     move = f"{faults.ETCDCTL} --endpoints={endpoints(region)} move-leader $({status} | cut -d, -f2) 2>&1 || true"
 
     def leads():

@@ -18,8 +18,8 @@ import hosts
 import readme
 
 PARTS = ("greeting", "package", "cluster")
-CHECKOUT = "/root/dob-api"
-REPOSITORY = "/root/apt"
+CHECKOUT = "/srv/dob-api"
+REPOSITORY = "/srv/apt"
 # What companies add to what Debian trusts: the way to the archive may lead through it.
 AUTHORITIES = pathlib.Path("/usr/local/share/ca-certificates")
 BUILD_S = 3600

@@ -89,7 +89,7 @@ def summary(trial):
     if "gap" not in trial:
         return f"{trial['fault']}: not tried"
     back = "never in step" if trial["in_step"] is None else f"in step after {trial['in_step']} s"
-    carried = f", {trial['uncarried']} not carried" if trial["uncarried"] else ""
+    carried = f", {trial['uncarried']} not carried (and {trial['unread']} reads of them)" if trial["uncarried"] else ""
     writes = f"{trial['acknowledged']} writes acknowledged, {trial['writes_failed']} failed, {trial['lost']} lost{carried}"
     reads = f"{trial['reads']} reads, {trial['reads_failed']} failed"
     if trial["history"]:

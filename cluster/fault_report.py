@@ -117,7 +117,9 @@ def chapter(name, fault, trials, shown):
     text = f"\n## {name}\n\n{fault['what'][0].upper()}{fault['what'][1:]}."
     uncarried = [trial["uncarried"] for trial in measured(trials)]
     if any(uncarried):
-        text += f" Acknowledged last and not carried to the other region: {spread(uncarried)} writes (min, median, max)."
+        unread = sum(trial["unread"] for trial in measured(trials))
+        text += f" Acknowledged last and not carried to the other region: {spread(uncarried)} writes (min, median, max); they were"
+        text += f" asked for {unread} times there, which counts as no failed read."
     if shown:
         text += f" Number {shown['number']} of seed {shown['seed']}, the median:\n\n"
         text += f"![{name}: requests a second, latency, who leads](faults/{name}.svg)"

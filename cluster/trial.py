@@ -59,10 +59,14 @@ class Trial:
 
     def record(self):
         lost, uncarried = self.losses()
-        failed = {kind: self.ledger.failed(kind) for kind in ("GET", "PUT")}
-        for what, count in (("reads failed", len(failed["GET"])), ("writes failed", len(failed["PUT"])), ("acknowledged writes lost", lost)):
+        # What did not get there cannot be read there.
+        unread = [request for request in self.ledger.failed("GET") if request[4] in uncarried and request[3] == 404]
+        failed = {"reads": len(self.ledger.failed("GET")) - len(unread), "writes": len(self.ledger.failed("PUT"))}
+        for kind, count in failed.items():
             if count:
-                self.broken.append(f"{count} {what}")
+                self.broken.append(f"{count} {kind} failed")
+        if lost:
+            self.broken.append(f"{len(lost)} acknowledged writes lost")
         self.note(self.judge)
         self.note(self.look_back)
         begun = self.marks["begins"]
@@ -73,11 +77,12 @@ class Trial:
             "victim": self.fault.victim.name,
             "gap": round(self.gap(), 2),
             "reads": sum(request[0] == "GET" for request in self.ledger.requests),
-            "reads_failed": len(failed["GET"]),
+            "reads_failed": failed["reads"],
             "acknowledged": len(self.ledger.acknowledgements()),
-            "writes_failed": len(failed["PUT"]),
-            "lost": lost,
-            "uncarried": uncarried,
+            "writes_failed": failed["writes"],
+            "lost": len(lost),
+            "uncarried": len(uncarried),
+            "unread": len(unread),
             "in_step": round(self.marks["in step"] - over, 1) if "in step" in self.marks else None,
             "events": [[round(at - begun, 2), what] for what, at in self.marks.items()],
             "leaders": self.leaders,
@@ -91,12 +96,11 @@ class Trial:
         self.broken += self.ledger.check(self.fault.region, getattr(self.fault, "commanded", 0))
 
     def losses(self):
-        """How many acknowledged writes are lost, and how many of a lost region's last ones had not been carried."""
+        """The users whose acknowledged writes are lost, and those whose last ones had not been carried from a lost region."""
         commanded = getattr(self.fault, "commanded", 0)
-        lost = self.ledger.lost(self.fault.region)
-        early = self.ledger.acknowledged(until=commanded)
-        uncarried = sum(name in early for name in lost)
-        return len(lost) - uncarried, uncarried
+        missing = set(self.ledger.lost(self.fault.region))
+        uncarried = missing & set(self.ledger.acknowledged(until=commanded))
+        return missing - uncarried, uncarried
 
     def gap(self):
         """How long writes waited: the longest time without an acknowledgement, or that from the command to the first one."""

@@ -117,8 +117,8 @@ def test_a_drill_that_brings_back_other_rows_fails(saved):
     ("part", "damage"),
     [
         (WAL, DAMAGE),
-        (WAL, "rm {0}"),
-        (BUNDLE, DAMAGE),
+        pytest.param(WAL, "rm {0}", marks=pytest.mark.long),
+        pytest.param(BUNDLE, DAMAGE, marks=pytest.mark.long),
         (BUNDLE, "rm {0}"),
     ],
 )

@@ -17,7 +17,7 @@ KINDS = {
 
 
 def trial(number, fault, gap, **what):
-    usual = {"victim": "a-db1", "reads": 20, "reads_failed": 0, "acknowledged": 1000, "writes_failed": 0, "lost": 0, "uncarried": 0}
+    usual = {"victim": "a-db1", "reads": 20, "reads_failed": 0, "acknowledged": 1000, "writes_failed": 0, "lost": 0, "uncarried": 0, "unread": 0}
     events = [[0, "begins"], [gap + 1, "ends"], [gap + 5, "in step"]]
     seconds = [[second, 0 if second < gap else 100, 50, 0, 2.5, 30.0] for second in range(-2, 40) if second != 7]
     course = {"events": events, "leaders": [[-5, "a-db1"], [gap, "a-db2"]], "seconds": seconds, "broken": []}

@@ -70,6 +70,7 @@ def test_a_minor_upgrade_costs_no_request_and_one_switchover(whole, region, arch
         assert asked(whole, host, upgraded) == "t"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("unit", "reason"), [("patroni", "Patroni does not answer on b-db2: start it there first"), ("etcd", "etcd of region b is not whole")]
 )

@@ -12,8 +12,7 @@ import faults
 import plan
 import regions
 from cluster import Unusable
-from history import HistoryLedger, checker
-from ledger import Ledger
+from history import checker
 from rehearsal import positive
 from trial import FAILURES, Trial
 
@@ -25,7 +24,7 @@ def arguments(command):
     command.add_argument("--rounds", metavar="N", type=positive, default=1, help="each fault so many times (default: %(default)s)")
     command.add_argument("--seed", metavar="S", type=int, help="what decides the order (default: by chance, and printed)")
     command.add_argument("--only", metavar="NAME", nargs="+", default=list(faults.TABLE), help=f"only these of: {', '.join(faults.TABLE)}")
-    command.add_argument("--histories", action="store_true", help="load on few users, and a check that what was read could be so")
+    command.add_argument("--histories", action="store_true", help="load on few users besides, and a check that what was read could be so")
     command.add_argument("--record", metavar="FILE", type=pathlib.Path, help="write everything measured there, for cluster/fault_report.py")
 
 
@@ -36,7 +35,6 @@ class Campaign:
         self.cluster, self.options, self.tell = cluster, options, tell
         self.seed = random.randrange(10**6) if options.seed is None else options.seed
         self.random = random.Random(self.seed)
-        self.load = HistoryLedger if options.histories else Ledger
         self.order = order(options.only, options.rounds, self.random)
         self.known = {
             "command": shlex.join(["./dev", "cluster", *sys.argv[1:]]),
@@ -64,7 +62,7 @@ class Campaign:
         try:
             regions.restore(self.cluster, faults.REGION)
             fault.prepare(self.cluster)
-            return Trial(self.cluster, fault(self.cluster, self.random.choice), self.load).run()
+            return Trial(self.cluster, fault(self.cluster, self.random.choice), self.options.histories).run()
         except FAILURES as error:
             return {"fault": name, "broken": [str(error)]}
 

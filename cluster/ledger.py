@@ -17,8 +17,6 @@ class Ledger:
     """A client's requests, from entry to exit. It is a process of its own at the operator's place, or at another host's."""
 
     client = CLIENT
-    # What a check of the requests came to, where they are of a kind that can be checked.
-    checked = None
 
     def __init__(self, cluster, balancer, place=None):
         self.cluster, self.address = cluster, cluster.machines[balancer].address
@@ -75,10 +73,6 @@ class Ledger:
         rows = self.cluster.sql(region, f"select username || ' ' || date_of_birth from users where username like '{prefix}%'", "dob")
         there = dict(row.split() for row in rows)
         return [name for name, day in acknowledged.items() if there.get(name) != day]
-
-    def check(self, region, since):
-        """Sentences about what else the requests show to be wrong; those of users who were asked for before `since` show nothing."""
-        return []
 
     def figures(self):
         reads = sum(request[0] == "GET" for request in self.requests)

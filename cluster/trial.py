@@ -1,6 +1,7 @@
 """One fault under load, from a whole cluster to a whole cluster, and what it cost."""
 
 import collections
+import contextlib
 import datetime
 import statistics
 import subprocess
@@ -9,6 +10,7 @@ import time
 import hosts
 import plan
 from cluster import Unusable
+from history import HistoryLedger
 from ledger import Ledger
 from roll_out import uninterrupted
 from timeline import BEFORE
@@ -19,16 +21,17 @@ FAILURES = (Unusable, hosts.Failed, TimeoutError, subprocess.SubprocessError, OS
 class Trial:
     """One fault and what its clients saw. Whatever fails is written down as a broken promise; the fault is ended in any case."""
 
-    def __init__(self, cluster, fault, load=Ledger):
+    def __init__(self, cluster, fault, histories=False):
         self.cluster, self.fault = cluster, fault
-        self.ledger = load(cluster, f"{fault.region}-lb")
+        self.ledger = Ledger(cluster, f"{fault.region}-lb")
+        self.history = HistoryLedger(cluster, f"{fault.region}-lb") if histories else None
         self.leaders = [[-BEFORE, cluster.leader(plan.FIRST)]]
         self.marks, self.broken = {}, []
         self.clock = time.time() - time.monotonic()
 
     def run(self):
         """The whole course; returns what is recorded."""
-        with self.ledger:
+        with self.ledger, self.history or contextlib.nullcontext():
             try:
                 self.mark("begins")
                 self.note(self.fault.begin)
@@ -61,7 +64,7 @@ class Trial:
         lost, uncarried = self.losses()
         # What did not get there cannot be read there.
         unread = [request for request in self.ledger.failed("GET") if request[4] in uncarried and request[3] == 404]
-        failed = {"reads": len(self.ledger.failed("GET")) - len(unread), "writes": len(self.ledger.failed("PUT"))}
+        failed = {"reads": len(self.failed("GET")) - len(unread), "writes": len(self.failed("PUT"))}
         for kind, count in failed.items():
             if count:
                 self.broken.append(f"{count} {kind} failed")
@@ -87,13 +90,17 @@ class Trial:
             "events": [[round(at - begun, 2), what] for what, at in self.marks.items()],
             "leaders": self.leaders,
             "seconds": seconds(self.ledger.requests, begun),
-            "history": self.ledger.checked,
+            "history": self.history and self.history.checked,
             "broken": self.broken,
         }
 
     def judge(self):
         self.broken += self.fault.broken()
-        self.broken += self.ledger.check(self.fault.region, getattr(self.fault, "commanded", 0))
+        if self.history:
+            self.broken += self.history.check(self.fault.region, getattr(self.fault, "commanded", 0))
+
+    def failed(self, kind):
+        return self.ledger.failed(kind) + (self.history.failed(kind) if self.history else [])
 
     def losses(self):
         """The users whose acknowledged writes are lost, and those whose last ones had not been carried from a lost region."""

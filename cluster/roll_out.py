@@ -84,10 +84,11 @@ class RollOut:
 
     def wait_until_healthy(self, patience):
         def healthy():
-            for place, status in self.health().items():
+            health = self.health()
+            for place, status in health.items():
                 if status == "UP" and not any((name, what) == (place.name, "healthy") for _, name, what in self.events):
                     self.event(place, "healthy")
-            return set(self.health().values()) == {"UP"}
+            return set(health.values()) == {"UP"}
 
         self.tell(f"installed; waiting until the balancer finds {', '.join(place.name for place in self.new)} healthy")
         hosts.wait_until(healthy, "every new host healthy", patience)

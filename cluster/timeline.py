@@ -4,6 +4,7 @@ Usage: timeline.py FILE [ROUND] >PICTURE.svg; without a number, the last round.
 """
 
 import collections
+import itertools
 import json
 import sys
 
@@ -71,17 +72,22 @@ def states(round, end):
 
 
 def rates(record, round):
-    """Answers a second of old and of all hosts, by the balancer's counters, over a second or more."""
-    new = {host for _, host, what in round["events"] if what == "launched"}
-    before = None
-    for at, counts in record["samples"]:
-        at -= round["begun"]
-        if not -BEFORE <= at <= round["took"] + AFTER or (before and at - before[0] < 1):
-            continue
-        if before:
-            grown = {host: (count - before[1].get(host, 0)) / (at - before[0]) for host, count in counts.items()}
-            yield at, sum(rate for host, rate in grown.items() if host not in new), sum(grown.values())
-        before = at, counts
+    """Answers a second of old and of all hosts: as the clients counted them, divided as the balancer counts its targets'."""
+    shares = list(old_shares(record["samples"], {host for _, host, what in round["events"] if what == "launched"}))
+    for second in record["seconds"]:
+        at = second["at"] - round["begun"]
+        # The last line is of a second that had only begun.
+        if -BEFORE <= at <= round["took"] + AFTER and second is not record["seconds"][-1]:
+            share = min(shares, key=lambda share: abs(share[0] - second["at"]))[1]
+            yield at, second["answered"] * share, second["answered"]
+
+
+def old_shares(samples, new):
+    """The part of the answers that is not from new hosts, between any two looks. What is forgotten in between is not counted."""
+    for (_, before), (at, counts) in itertools.pairwise(samples):
+        grown = {host: count - before.get(host, 0) for host, count in counts.items()}
+        if total := sum(grown.values()):
+            yield at, sum(count for host, count in grown.items() if host not in new) / total
 
 
 def draw(record, number):

@@ -48,7 +48,11 @@ fn main() -> ExitCode {
 
 fn run(config: Config) -> Result<ExitCode, String> {
     logging::init(config.log.clone());
-    runtime()?.block_on(serve(config))
+    let runtime = runtime()?;
+    let ended = runtime.block_on(serve(config));
+    // A name that is being looked up, which nothing can interrupt, would hold up the end for seconds.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn serve(mut config: Config) -> Result<ExitCode, String> {

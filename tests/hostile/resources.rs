@@ -1,10 +1,12 @@
 //! What the machine runs out of: the service degrades as stated, and recovers without a restart.
 
 use std::fs;
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use jiff::civil::date;
+use rustix::process::Signal;
 
 use crate::support::calendar::{self, greeting_on};
 use crate::support::certificates::Authority;
@@ -206,6 +208,17 @@ fn a_certificate_that_expires_is_refused_until_it_is_renewed() {
     service.save("eve", date(1815, 12, 10));
 }
 
+/// The service, with a file of ours in the place of one of the system's.
+fn with(file: &Path, place: &str) -> Command {
+    let mut command = process::command("unshare");
+    command.args(["--mount", "sh", "-c", "mount --bind \"$1\" \"$2\" && exec \"$3\"", "with"]).args([
+        file,
+        place.as_ref(),
+        BINARY.as_ref(),
+    ]);
+    command
+}
+
 #[test]
 fn a_name_that_cannot_be_resolved_is_asked_for_again() {
     let server = Server::start();
@@ -215,11 +228,7 @@ fn a_name_that_cannot_be_resolved_is_asked_for_again() {
     let hosts = launch.data().join("hosts");
     let (unknown, known) = ("127.0.0.1 localhost\n", "127.0.0.1 localhost db.test\n");
     fs::write(&hosts, known).unwrap();
-    let mut command = process::command("unshare");
-    command
-        .args(["--mount", "sh", "-c", "mount --bind \"$1\" /etc/hosts && exec \"$2\"", "hosts"])
-        .arg(&hosts)
-        .arg(BINARY);
+    let command = with(&hosts, "/etc/hosts");
     let url = server.url("postgres").replace("127.0.0.1", "db.test") + "?sslmode=disable";
     let service = launch.set("DATABASE_URL", url).bind_as(command);
     service.await_health(200);
@@ -233,4 +242,24 @@ fn a_name_that_cannot_be_resolved_is_asked_for_again() {
     fs::write(&hosts, known).unwrap();
     until("the name is known again", || service.get("/hello/ada").status == 200);
     service.save("bob", date(1906, 12, 9));
+}
+
+#[test]
+fn a_lookup_under_way_does_not_hold_up_the_end() {
+    let silent = UdpSocket::bind("127.9.9.9:53").unwrap();
+    let launch = Launch::postgres("postgres://dob@db.test/dob?sslmode=disable").set("DOB_API_DRAIN_DELAY", "0ms");
+    let settings = launch.data().join("resolv.conf");
+    fs::write(&settings, "nameserver 127.9.9.9\noptions timeout:5 attempts:3\n").unwrap();
+    let mut service = launch.bind_as(with(&settings, "/etc/resolv.conf"));
+    let mut question = [0; 512];
+    let mut asked =
+        vec![silent.recv_from(&mut question).map(|(size, from)| (from, question[..size].to_vec())).unwrap()];
+    service.signal(Signal::TERM);
+    assert!(service.wait().success());
+    silent.set_nonblocking(true).unwrap();
+    while let Ok((size, from)) = silent.recv_from(&mut question) {
+        let again = (from, question[..size].to_vec());
+        assert!(!asked.contains(&again), "the end waited until the name was asked for once more");
+        asked.push(again);
+    }
 }

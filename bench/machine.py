@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import statistics
 import subprocess
 import time
 from pathlib import Path
@@ -15,8 +16,9 @@ FOREIGN_LIMIT = 0.05
 DRIFT_LIMIT = 1.15
 
 # Beyond these, rounds that agree say nothing either: neighbours slow programs of many processes less than ours of one.
+# Both are of the median: one round that was disturbed shows in the spread of its figures.
 FOREIGN_USELESS = 0.25
-DRIFT_USELESS = 1.5
+DRIFT_USELESS = 1.25
 
 
 class Noise:
@@ -53,12 +55,12 @@ class Noise:
         self.calibrations.append(min(once() for _ in range(3)))
 
     def summary(self) -> dict[str, float | bool]:
-        ordered = sorted(self.foreign)
-        foreign = ordered[len(ordered) // 2] if ordered else 0.0
-        drift = max(self.calibrations) / min(self.calibrations) if self.calibrations else 1.0
-        return {"foreign": foreign, "worst": max(ordered, default=0.0), "drift": drift,
+        foreign = statistics.median(self.foreign or [0.0])
+        best = min(self.calibrations, default=1.0)
+        usual, drift = (of(self.calibrations or [1.0]) / best for of in (statistics.median, max))
+        return {"foreign": foreign, "worst": max(self.foreign, default=0.0), "usual": usual, "drift": drift,
                 "noisy": foreign > FOREIGN_LIMIT or drift > DRIFT_LIMIT,
-                "useless": foreign > FOREIGN_USELESS or drift > DRIFT_USELESS}
+                "useless": foreign > FOREIGN_USELESS or usual > DRIFT_USELESS}
 
 
 def description() -> dict[str, str]:

@@ -38,8 +38,11 @@ def noise(run: dict) -> str:
     """Whether the machine was quiet."""
     found = run["noise"]
     text = (f"Others took {found['foreign']:.0%} of the processors in the median measurement and {found['worst']:.0%} "
-            f"in the worst; the same calculation took up to {found['drift']:.2f} × its best time between rounds.")
-    return text + (" **Too noisy: repeat the run on a quiet machine.**" if found["noisy"] else " Quiet enough.")
+            f"in the worst; between rounds the same calculation took {found['usual']:.2f} × its best time in the median and "
+            f"{found['drift']:.2f} × at worst.")
+    if found["useless"]:
+        return f"{text} **Too noisy: repeat the run on a quiet machine.**"
+    return f"{text} {'Not quiet: only figures whose rounds agree are judged.' if found['noisy'] else 'Quiet enough.'}"
 
 
 def rates(run: dict, part: str) -> str:

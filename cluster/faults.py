@@ -37,6 +37,8 @@ class Fault:
     region = REGION
     # Whether it is over by itself, without end().
     passes = False
+    # When a promotion was commanded, where one is.
+    commanded = None
 
     def __init__(self, cluster, choice=random.choice):
         self.cluster, self.choice = cluster, choice

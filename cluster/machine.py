@@ -46,7 +46,7 @@ class Machine(hosts.Host):
     def volumes(self):
         if not self.volume.exists():
             return ""
-        return f"mount -o loop,discard,noinit_itable {self.volume} {self.folder}/root/{DATA} &&"
+        return f"mount -o loop,discard,noinit_itable {self.volume} {self.tree}/{DATA} &&"
 
     def know(self, names):
         """Gives the host what a cloud's name service would tell it."""

@@ -97,21 +97,20 @@ class Trial:
     def judge(self):
         self.broken += self.fault.broken()
         if self.history:
-            self.broken += self.history.check(self.fault.region, getattr(self.fault, "commanded", 0))
+            self.broken += self.history.check(self.fault.region, self.fault.commanded or 0)
 
     def failed(self, kind):
         return self.ledger.failed(kind) + (self.history.failed(kind) if self.history else [])
 
     def losses(self):
         """The users whose acknowledged writes are lost, and those whose last ones had not been carried from a lost region."""
-        commanded = getattr(self.fault, "commanded", 0)
         missing = set(self.ledger.lost(self.fault.region))
-        uncarried = missing & set(self.ledger.acknowledged(until=commanded))
+        uncarried = missing & set(self.ledger.acknowledged(until=self.fault.commanded or 0))
         return missing - uncarried, uncarried
 
     def gap(self):
         """How long writes waited: the longest time without an acknowledgement, or that from the command to the first one."""
-        commanded = getattr(self.fault, "commanded", None)
+        commanded = self.fault.commanded
         if commanded is None:
             return self.ledger.gap()
         return min((end for _, end in self.ledger.acknowledgements() if end > commanded), default=time.monotonic()) - commanded

@@ -201,10 +201,15 @@ class Host:
         self.owner, self.network, self.name, self.address = network.owner, network, name, address
         self.namespace = network.attach(name, address)
         self.folder = self.owner.folder / name
-        for part in ("upper", "work", "root"):
-            (self.folder / part).mkdir(parents=True)
+        for part in (self.folder / "upper", self.folder / "work", self.tree):
+            part.mkdir(parents=True)
         self.rootfs = rootfs
         self.leader = None
+
+    @property
+    def tree(self):
+        """Where the host's file system is mounted, in its own mount namespace."""
+        return self.folder / "root"
 
     def boot(self):
         """Starts the host and waits until systemd has started everything."""
@@ -215,8 +220,8 @@ class Host:
         # The mount namespace is the host's own, so the overlay goes when the host does.
         layers = f"lowerdir={self.rootfs},upperdir={self.folder}/upper,workdir={self.folder}/work"
         script = (
-            f"mount -t overlay overlay -o {layers} {self.folder}/root && {self.volumes()} exec systemd-nspawn --quiet --boot"
-            f" --directory={self.folder}/root --machine={self.name} --hostname={self.name}"
+            f"mount -t overlay overlay -o {layers} {self.tree} && {self.volumes()} exec systemd-nspawn --quiet --boot"
+            f" --directory={self.tree} --machine={self.name} --hostname={self.name}"
             f" {self.joins()} --register=no --keep-unit --console=passive"
             " --link-journal=no --resolv-conf=off --timezone=off"
         )

@@ -54,7 +54,7 @@ pub enum StoreError {
     QueueFull,
     /// Nothing answered within the patience. A write may have happened all the same.
     OutOfPatience,
-    /// Only a replica answered, and it does not know the user (yet).
+    /// Only replicas answered, and none of them knows the user (yet).
     UnknownToReplica,
     /// The store refused this user's row and took its neighbours.
     Rejected,
@@ -149,7 +149,7 @@ impl fmt::Display for StoreError {
             Self::QueueFull => "too many requests wait for the database: try again in a moment",
             Self::OutOfPatience => "the database did not answer in time, and a write may have been saved: try again",
             Self::UnknownToReplica => {
-                "no primary answers, and the replica does not know this user: try again in a moment"
+                "no primary answers, and no replica knows this user: try again in a moment"
             }
             Self::Rejected => "the database refused to save this user: try again later",
             Self::Unavailable => "the database cannot be used now: try again in a moment",

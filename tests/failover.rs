@@ -205,6 +205,33 @@ fn replicas_answer_reads_while_there_is_no_primary_and_say_so() {
 }
 
 #[test]
+fn a_user_whom_one_replica_does_not_know_is_read_from_another() {
+    let (mut primary, standby) = pair();
+    let behind = primary.standby();
+    // The other one answers first, so the lanes read from it.
+    let distant = Delay::new(&format!("127.0.0.1:{}", standby.port), Duration::from_millis(50));
+    let hosts =
+        [format!("127.0.0.1:{}", primary.port), distant.address().to_string(), format!("127.0.0.1:{}", behind.port)];
+    let service = Launch::postgres(format!("postgres://postgres@{}/postgres", hosts.join(","))).start();
+    service.save("ada", date(1815, 12, 10));
+    await_replay(&primary, &behind);
+    behind.configure("primary_conninfo", "");
+    until("nothing is sent to it any more", || {
+        let sent = primary.client("postgres").query("SELECT FROM pg_stat_replication", &[]);
+        sent.unwrap().len() == 1
+    });
+    service.save("grace", date(1906, 12, 9));
+    await_replay(&primary, &standby);
+    primary.kill();
+    for (name, born) in [("ada", date(1815, 12, 10)), ("grace", date(1906, 12, 9))].repeat(10) {
+        let response = service.get(&format!("/hello/{name}"));
+        assert_eq!(response.message(), greeting(name, born));
+        assert_eq!(response.header("x-served-by"), Some("replica"), "{response:?}");
+    }
+    service.get("/hello/nobody").problem(503);
+}
+
+#[test]
 fn writes_wait_for_a_primary_and_then_succeed() {
     let (mut primary, standby) = pair();
     let service = launch(&primary, &standby).start();

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use jiff::civil::Date;
 use tokio::time::{Duration, Instant, MissedTickBehavior, interval_at, timeout};
-use tokio_postgres::Error;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Error};
 
 use super::error::{Verdict, describe};
+use super::hosts::Hosts;
 use super::pool::{Connection, LanePool};
 use super::session::{Role, Standing};
 use super::topology::Topology;
@@ -24,6 +27,9 @@ const DEPTH: usize = 2;
 
 /// How long a statement may take: what a server that froze costs a read, once.
 const DEADLINE: Duration = Duration::from_secs(1);
+
+/// How long the other hosts may take to say whether they know a user whom this replica does not: less than `DEADLINE`.
+const ELSEWHERE_DEADLINE: Duration = Duration::from_millis(300);
 
 /// One row with one array, in the order of the names: nothing to sort or to look up on the way back, and always the
 /// primary key's index, whatever the planner thinks of the table's size.
@@ -163,12 +169,41 @@ async fn read(
     if source == Source::Primary && !topology.admits(connection.session.standing.epoch) {
         return Ok(());
     }
-    for (read, date) in batch.into_iter().zip(dates) {
-        let date_of_birth = date.map(DateOfBirth::from_stored);
-        read.answer(match (date_of_birth, source) {
-            (None, Source::Replica) => Err(Refusal::Final(StoreError::UnknownToReplica)),
-            _ => Ok(Reading { date_of_birth, source }),
+    let (known, unknown): (Vec<_>, Vec<_>) =
+        batch.into_iter().zip(dates).partition(|(_, date)| date.is_some() || source == Source::Primary);
+    for (read, date) in known {
+        read.answer(Ok(Reading { date_of_birth: date.map(DateOfBirth::from_stored), source }));
+    }
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = unknown.iter().map(|(read, _)| read.question.as_str()).collect();
+    let dates = elsewhere(&connection.hosts, &connection.session.host, &names).await;
+    for ((read, _), date) in unknown.into_iter().zip(dates) {
+        read.answer(match date {
+            Some(date) => Ok(Reading { date_of_birth: Some(DateOfBirth::from_stored(date)), source }),
+            None => Err(Refusal::Final(StoreError::UnknownToReplica)),
         });
     }
     Ok(())
+}
+
+/// What the hosts other than `asked` know of users, on the connections that stand: a commit waited for one replica, and
+/// until there is a primary again no other one gets what it missed.
+async fn elsewhere(hosts: &Hosts, asked: &str, names: &[&str]) -> Vec<Option<Date>> {
+    let others = hosts.all.iter().filter(|host| *host.name != *asked).filter_map(|host| host.contact.session());
+    let answers = join_all(
+        others
+            .map(|session| async move { timeout(ELSEWHERE_DEADLINE, dates(&session.client, names)).await.ok()?.ok() }),
+    )
+    .await;
+    let mut answers = answers.into_iter().flatten();
+    let first = answers.next().unwrap_or_else(|| vec![None; names.len()]);
+    answers.fold(first, |found, more| found.into_iter().zip(more).map(|(one, other)| one.or(other)).collect())
+}
+
+/// The same as a lane's own statement, on a connection that is not ready for it.
+async fn dates(client: &Client, names: &[&str]) -> Result<Vec<Option<Date>>, Error> {
+    let rows = client.query_typed(SELECT, &[(&names, Type::TEXT_ARRAY)]).await?;
+    rows.first().map_or_else(|| Ok(Vec::new()), |row| row.try_get(0))
 }

@@ -10,7 +10,7 @@
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -56,6 +56,8 @@ struct State {
     /// What it said.
     role: Option<Role>,
     round_trip: Duration,
+    /// The connection on which it said so.
+    session: Option<Arc<Session>>,
 }
 
 impl Hosts {
@@ -68,13 +70,13 @@ impl Hosts {
     }
 
     async fn watch_one(&self, host: &Host) {
-        let mut session = None;
         loop {
-            if let Some(known) = session.take() {
-                session = self.ask(host, known).await;
-            }
-            if session.is_none() {
-                session = self.look(host, LONGEST_LOOK).await;
+            let stands = match host.contact.session() {
+                Some(session) => self.ask(host, session).await,
+                None => false,
+            };
+            if !stands {
+                self.look(host, LONGEST_LOOK).await;
             }
             self.topology.heard(&host.name, host.contact.is_silent());
             self.topology.pause(INTERVAL, SEARCH_INTERVAL).await;
@@ -100,24 +102,26 @@ impl Hosts {
         }
     }
 
-    /// Asks a host what it is if it accepts or refuses a connection in time, and returns the connection.
-    async fn look(&self, host: &Host, within: Duration) -> Option<Session> {
-        let round_trip = host.contact.knock(within).await?;
+    /// Asks a host what it is if it accepts or refuses a connection in time.
+    async fn look(&self, host: &Host, within: Duration) {
+        let knocked = host.contact.knock(within).await;
+        let Some(round_trip) = knocked else { return host.contact.unheard() };
         let (_, opened) = host.open().await;
         if let Ok(session) = &opened {
             self.note(session, session.standing);
         }
-        host.contact.heard(round_trip, opened.as_ref().ok().map(|session| session.standing.role));
-        opened.ok()
+        let (role, session) = opened.ok().map(|session| (session.standing.role, Arc::new(session))).unzip();
+        host.contact.heard(State { heard: Some(Instant::now()), role, round_trip, session });
     }
 
-    /// Asks a host on a connection that stands, and returns the connection if it still does.
-    async fn ask(&self, host: &Host, session: Session) -> Option<Session> {
+    /// Asks a host on a connection that stands; whether it still does.
+    async fn ask(&self, host: &Host, session: Arc<Session>) -> bool {
         let begun = Instant::now();
-        let standing = timeout(PROBE_DEADLINE, session.probe()).await.ok()?.ok()?;
+        let Ok(Ok(standing)) = timeout(PROBE_DEADLINE, session.probe()).await else { return false };
         self.note(&session, standing);
-        host.contact.heard(begun.elapsed(), Some(standing.role));
-        Some(session)
+        let (role, session) = (Some(standing.role), Some(session));
+        host.contact.heard(State { heard: Some(Instant::now()), role, round_trip: begun.elapsed(), session });
+        true
     }
 
     fn note(&self, session: &Session, standing: Standing) {
@@ -149,8 +153,17 @@ impl Contact {
         Some(begun.elapsed())
     }
 
-    fn heard(&self, round_trip: Duration, role: Option<Role>) {
-        *self.state() = State { heard: Some(Instant::now()), role, round_trip };
+    fn heard(&self, state: State) {
+        *self.state() = state;
+    }
+
+    fn unheard(&self) {
+        self.state().session = None;
+    }
+
+    /// The connection that stands, as far as is known.
+    pub(super) fn session(&self) -> Option<Arc<Session>> {
+        self.state().session.clone()
     }
 
     /// Whether the host said just now that it takes no writes.

@@ -128,6 +128,20 @@ def test_a_primary_that_freezes_costs_no_acknowledged_write_and_no_read(whole, c
     survives(ledger, "a")
 
 
+@pytest.mark.long
+def test_a_data_volume_that_fills_up_again_hands_the_primary_over_again(whole, client):
+    with client("a") as ledger:
+        for _ in range(2):
+            fault = faults.DiskFull(whole)
+            fault.begin()
+            ledger.goes_on()
+            assert whole.leader("a") != fault.victim.name
+            comes_back(whole, "a", fault.end)
+            whole.playbook("switchover.yml", "-e", "target_region=a", "-e", f"patroni_candidate={fault.victim.name}")
+            ledger.goes_on()
+    survives(ledger, "a")
+
+
 def test_a_switchover_costs_no_write_and_no_read(whole, client):
     # A zone in which no service host is: the next test cuts it off.
     if whole.leader("a") == "a-db3":

@@ -148,9 +148,7 @@ impl fmt::Display for StoreError {
         f.write_str(match self {
             Self::QueueFull => "too many requests wait for the database: try again in a moment",
             Self::OutOfPatience => "the database did not answer in time, and a write may have been saved: try again",
-            Self::UnknownToReplica => {
-                "no primary answers, and no replica knows this user: try again in a moment"
-            }
+            Self::UnknownToReplica => "no primary answers, and no replica knows this user: try again in a moment",
             Self::Rejected => "the database refused to save this user: try again later",
             Self::Unavailable => "the database cannot be used now: try again in a moment",
         })

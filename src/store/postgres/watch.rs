@@ -110,8 +110,7 @@ impl Hosts {
         if let Ok(session) = &opened {
             self.note(session, session.standing);
         }
-        let (role, session) = opened.ok().map(|session| (session.standing.role, Arc::new(session))).unzip();
-        host.contact.heard(State { heard: Some(Instant::now()), role, round_trip, session });
+        host.contact.heard(round_trip, opened.ok().map(|session| (session.standing.role, Arc::new(session))));
     }
 
     /// Asks a host on a connection that stands; whether it still does.
@@ -119,8 +118,7 @@ impl Hosts {
         let begun = Instant::now();
         let Ok(Ok(standing)) = timeout(PROBE_DEADLINE, session.probe()).await else { return false };
         self.note(&session, standing);
-        let (role, session) = (Some(standing.role), Some(session));
-        host.contact.heard(State { heard: Some(Instant::now()), role, round_trip: begun.elapsed(), session });
+        host.contact.heard(begun.elapsed(), Some((standing.role, session)));
         true
     }
 
@@ -153,8 +151,9 @@ impl Contact {
         Some(begun.elapsed())
     }
 
-    fn heard(&self, state: State) {
-        *self.state() = state;
+    fn heard(&self, round_trip: Duration, said: Option<(Role, Arc<Session>)>) {
+        let (role, session) = said.unzip();
+        *self.state() = State { heard: Some(Instant::now()), role, round_trip, session };
     }
 
     fn unheard(&self) {

@@ -60,10 +60,11 @@ class Ledger:
     def failed(self, kind):
         return [request for request in self.requests if request[0] == kind and request[3] not in (200, 204)]
 
-    def gap(self):
-        """The longest time without an acknowledgement."""
+    def gap(self, since=None):
+        """The longest time without an acknowledgement, or its part since a command: some may come after that that were under way."""
         ends = sorted(end for _, end in self.acknowledgements())
-        return max(after - before for before, after in zip(ends, ends[1:]))
+        before, after = max(zip(ends, ends[1:]), key=lambda pause: pause[1] - pause[0])
+        return after - (before if since is None else since)
 
     def lost(self, region):
         """The acknowledged writes that a region's leader does not have, or not as they were acknowledged."""

@@ -78,7 +78,8 @@ class Trial:
             "fault": self.fault.name,
             "begun": datetime.datetime.fromtimestamp(begun + self.clock, datetime.UTC).isoformat(timespec="seconds"),
             "victim": self.fault.victim.name,
-            "gap": round(self.gap(), 2),
+            # How long writes waited, from the command that ended it where there is one.
+            "gap": round(self.ledger.gap(self.fault.commanded), 2),
             "reads": sum(request[0] == "GET" for request in self.ledger.requests),
             "reads_failed": failed["reads"],
             "acknowledged": len(self.ledger.acknowledgements()),
@@ -107,13 +108,6 @@ class Trial:
         missing = set(self.ledger.lost(self.fault.region))
         uncarried = missing & set(self.ledger.acknowledged(until=self.fault.commanded or 0))
         return missing - uncarried, uncarried
-
-    def gap(self):
-        """How long writes waited: the longest time without an acknowledgement, or that from the command to the first one."""
-        commanded = self.fault.commanded
-        if commanded is None:
-            return self.ledger.gap()
-        return min((end for _, end in self.ledger.acknowledgements() if end > commanded), default=time.monotonic()) - commanded
 
     def look_back(self):
         """Learns from Patroni who was promoted meanwhile."""

@@ -189,8 +189,7 @@ def test_a_region_lost_with_its_bucket_is_replaced_saved_and_restored_to_a_point
         commanded = time.monotonic()
         saved.playbook("failover-region.yml", "-e", "target_region=b")
         ledger.goes_on()
-    first = min(end for begin, end in ledger.acknowledgements() if end > commanded)
-    print(f"{ledger.figures()}; first write {first - commanded:.1f} s after the command, with the lost bucket swallowing packets")
+    print(f"{ledger.figures()}; first write {ledger.gap(commanded):.1f} s after the command, with the lost bucket swallowing packets")
     assert ledger.failed("PUT") == []
     # The last of what region a acknowledged had not been carried: a restore cannot bring it back, and loses nothing else.
     uncarried = ledger.lost("b")

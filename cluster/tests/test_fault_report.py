@@ -8,6 +8,7 @@ import pytest
 
 import campaign
 import fault_report
+from ledger import Ledger
 
 KINDS = {
     "host-killed": {"what": "a host is killed", "aim": 20, "since": None},
@@ -75,3 +76,10 @@ def test_a_seed_gives_one_order_with_each_fault_once_a_round():
     first, again, other = (campaign.order(names, 20, random.Random(seed)) for seed in (1, 1, 2))
     assert first == again != other
     assert all(sorted(first[begin : begin + 3]) == sorted(names) for begin in range(0, 60, 3))
+
+
+def test_the_gap_after_a_command_is_not_over_with_an_acknowledgement_that_was_under_way():
+    ledger = object.__new__(Ledger)
+    ledger.requests = [["PUT", end - 0.02, end, 204, "someone", "2000-01-01"] for end in (1.0, 2.0, 2.01, 9.0, 9.5)]
+    assert ledger.gap() == pytest.approx(6.99)
+    assert ledger.gap(since=1.99) == pytest.approx(7.01)

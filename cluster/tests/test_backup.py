@@ -219,3 +219,9 @@ def test_a_region_lost_with_its_bucket_is_replaced_saved_and_restored_to_a_point
     regions.rejoin(saved, "a")
     regions.fail_back(saved, "a")
     assert saved.sql("a", "select username from users where username in ('before', 'again') order by 1", "dob") == ["again", "before"]
+    hosts.wait_until(lambda: [slots(saved, "a"), slots(saved, "b")] == ["1", "0"], "WAL is kept for who follows, and for nobody else", 30)
+
+
+def slots(cluster, region):
+    count = "select count(*) from pg_replication_slots where slot_name = 'other_region'"
+    return postgres(cluster, head(cluster, region), "psql", "--no-psqlrc", "--tuples-only", "--no-align", f'--command="{count}"').stdout.strip()

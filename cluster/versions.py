@@ -11,6 +11,8 @@ from cluster import rootfs
 
 # An address of the first zone at which no host is: what the service is told of its database in the broken version.
 NOWHERE = "postgres://nobody@10.0.1.99/nothing"
+# Where the next major version of PostgreSQL comes from, and whom to believe there.
+NEXT_DEBIAN, DEBIAN_KEYS = "forky", "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
 def next_version(cluster, broken=False):
@@ -58,6 +60,28 @@ def newer(cluster, package):
         hosts.run("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", tree, packed)
     cluster.publish(packed)
     return version
+
+
+def next_major(cluster, package):
+    """Publishes a package of the next Debian, with what it needs that the database hosts do not have."""
+    root, folder = pathlib.Path(rootfs("database")), cluster.run.folder / "site/next"
+    for part in ("lists/partial", "archives/partial", "parts"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    (folder / "sources.list").write_text(f"deb [signed-by={DEBIAN_KEYS}] http://deb.debian.org/debian {NEXT_DEBIAN} main\n")
+    settings = {
+        "Dir::State": folder,
+        "Dir::State::status": root / "var/lib/dpkg/status",
+        "Dir::Cache": folder,
+        "Dir::Etc::sourcelist": folder / "sources.list",
+        "Dir::Etc::sourceparts": folder / "parts",
+        "Dir::Etc::preferencesparts": folder / "parts",
+        "APT::Sandbox::User": "root",
+        "Acquire::Languages": "none",
+    }
+    options = [f"--option={name}={value}" for name, value in settings.items()]
+    hosts.run("apt-get", *options, "--quiet", "update")
+    hosts.run("apt-get", *options, "--quiet", "--yes", "--no-install-recommends", "--download-only", "install", package)
+    cluster.publish(*(folder / "archives").glob("*.deb"))
 
 
 def substitute(file, pattern, text):

@@ -39,12 +39,13 @@ def place(repository):
 
 
 def catalogue(stanza, repository):
-    """The status and the backups, oldest first, of a stanza in a repository."""
+    """The status and the backups, oldest first, of a stanza in a repository: those that this host's PostgreSQL can run."""
     answer = json.loads(pgbackrest(stanza, "info", "--output=json", repository=repository))[0]
     status = answer["repo"][0]["status"] if answer.get("repo") else answer["status"]
     if status["code"] not in (0, 2, *MISSING_STANZAS):
         raise Failed(f"the bucket of region {place(repository)} does not answer: {status['message']}")
-    return status["code"], answer["backup"]
+    runnable = [one["id"] for one in answer.get("db", []) if one["version"] == SETTINGS["version"]]
+    return status["code"], [backup for backup in answer["backup"] if backup["database"]["id"] in runnable]
 
 
 def taken(backup):

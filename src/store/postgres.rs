@@ -77,12 +77,12 @@ impl PostgresStore {
         let hosts = Arc::new(Hosts::new(&database.postgres, &database.tls, topology.clone()));
         let (database, lane_metrics) = (database.clone(), metrics.clone());
         tokio::spawn(async move {
-            provision::until_done(&database, &hosts).await;
-            let pool = pool::new(&hosts, Operation::Read, read_lane::LANES, read_lane::SELECT);
+            let first = provision::until_done(&database, &hosts).await;
+            let pool = pool::new(&hosts, Operation::Read, read_lane::LANES, read_lane::SELECT, first);
             for _ in 0..read_lane::LANES {
                 tokio::spawn(read_lane::run(pool.clone(), read_exit.clone(), hosts.topology(), lane_metrics.clone()));
             }
-            let pool = pool::new(&hosts, Operation::Write, write_lane::LANES, write_lane::UPSERT);
+            let pool = pool::new(&hosts, Operation::Write, write_lane::LANES, write_lane::UPSERT, None);
             for _ in 0..write_lane::LANES {
                 tokio::spawn(write_lane::run(pool.clone(), write_exit.clone(), hosts.topology(), lane_metrics.clone()));
             }

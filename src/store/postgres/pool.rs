@@ -1,7 +1,7 @@
 //! The connections, owned by bb8: each ready for one kind of statement.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bb8::{ErrorSink, ManageConnection, Pool};
@@ -32,6 +32,8 @@ pub(super) struct Connector {
     hosts: Arc<Hosts>,
     operation: Operation,
     sql: &'static str,
+    /// The first connection, where one stands already.
+    first: Mutex<Option<Session>>,
 }
 
 /// Where bb8 tells of failed attempts.
@@ -41,8 +43,14 @@ struct Sink {
     operation: Operation,
 }
 
-/// A pool of `size` connections for `operation`, which `sql` carries out.
-pub(super) fn new(hosts: &Arc<Hosts>, operation: Operation, size: u32, sql: &'static str) -> LanePool {
+/// A pool of `size` connections for `operation`, which `sql` carries out; `first` is one of them.
+pub(super) fn new(
+    hosts: &Arc<Hosts>,
+    operation: Operation,
+    size: u32,
+    sql: &'static str,
+    first: Option<Session>,
+) -> LanePool {
     Pool::builder()
         .max_size(size)
         // The check would be a round trip a checkout; lanes notice by themselves.
@@ -52,7 +60,7 @@ pub(super) fn new(hosts: &Arc<Hosts>, operation: Operation, size: u32, sql: &'st
         .max_lifetime(None)
         .idle_timeout(None)
         .error_sink(Box::new(Sink { topology: hosts.topology(), operation }))
-        .build_unchecked(Connector { hosts: hosts.clone(), operation, sql })
+        .build_unchecked(Connector { hosts: hosts.clone(), operation, sql, first: Mutex::new(first) })
 }
 
 impl Connection {
@@ -67,7 +75,11 @@ impl ManageConnection for Connector {
     type Error = ConnectError;
 
     async fn connect(&self) -> Result<Connection, ConnectError> {
-        let session = self.hosts.find(self.operation).await?;
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let session = match first {
+            Some(session) => session,
+            None => self.hosts.find(self.operation).await?,
+        };
         let prepared = session.client.prepare(self.sql).await;
         let statement = prepared.map_err(|error| ConnectError::Step("cannot prepare the statement", error))?;
         Ok(Connection { session, statement, hosts: self.hosts.clone(), retired: false })

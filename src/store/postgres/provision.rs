@@ -30,15 +30,18 @@ const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS users (
     date_of_birth date NOT NULL
 )";
 
-/// Tries until the table is there.
-pub(super) async fn until_done(database: &Database, hosts: &Hosts) {
-    while let Err(error) = provision(database, hosts).await {
-        hosts.topology().failed(Operation::Write, &error);
+/// Tries until the table is there. Returns the session on which it was found, for a lane to go on with.
+pub(super) async fn until_done(database: &Database, hosts: &Hosts) -> Option<Session> {
+    loop {
+        match provision(database, hosts).await {
+            Ok(session) => return session,
+            Err(error) => hosts.topology().failed(Operation::Write, &error),
+        }
         sleep(PAUSE).await;
     }
 }
 
-async fn provision(database: &Database, hosts: &Hosts) -> Result<(), ConnectError> {
+async fn provision(database: &Database, hosts: &Hosts) -> Result<Option<Session>, ConnectError> {
     if let Some(admin) = &database.admin {
         as_administrator(database, admin, hosts).await?;
     }
@@ -46,14 +49,16 @@ async fn provision(database: &Database, hosts: &Hosts) -> Result<(), ConnectErro
     let session = hosts.find(Operation::Read).await?;
     let check = |error| ConnectError::Step("cannot look for the table users", error);
     if is_true(&session.client, TABLE_EXISTS, "").await.map_err(check)? {
-        return Ok(());
+        return Ok(Some(session));
     }
     if session.standing.role == Role::Replica {
         return Err(ConnectError::NoTable);
     }
     let create = |error| ConnectError::Step("cannot create the table users", error);
     session.client.batch_execute(LOCK).await.map_err(create)?;
-    session.client.batch_execute(CREATE_TABLE).await.map_err(create)
+    session.client.batch_execute(CREATE_TABLE).await.map_err(create)?;
+    // The lock ends with this session.
+    Ok(None)
 }
 
 /// Creates what is missing of role, database and table, and grants the role no more than the service needs.

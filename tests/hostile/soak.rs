@@ -19,6 +19,9 @@ const CLIENTS: u32 = 16;
 const NAMES: u32 = 50;
 const IDLE: usize = 500;
 
+/// How often somebody connects, asks once and goes: 50,000 a minute.
+const PASSER_BY: Duration = Duration::from_micros(1200);
+
 /// How long the capacity is measured.
 const TRIAL: Duration = Duration::from_secs(10);
 
@@ -28,6 +31,8 @@ struct Record {
     answers: AtomicU64,
     refusals: AtomicU64,
     wrong: AtomicU64,
+    /// Connections of those who asked once.
+    passed: AtomicU64,
     /// In microseconds.
     latencies: Mutex<Vec<u32>>,
 }
@@ -92,9 +97,7 @@ impl<'a> Client<'a> {
         while !stop.load(Ordering::Relaxed) {
             if let Some(pace) = pace {
                 // Latency counts from when a request was due, so that a stall is not forgotten.
-                while let Some(early) = due.checked_duration_since(Instant::now()).filter(|early| !early.is_zero()) {
-                    thread::park_timeout(early);
-                }
+                wait_until(due);
                 due += pace;
             } else {
                 due = Instant::now();
@@ -103,14 +106,37 @@ impl<'a> Client<'a> {
             match self.turn() {
                 Ok(true) => drop(record.answers.fetch_add(1, Ordering::Relaxed)),
                 Ok(false) => drop(record.refusals.fetch_add(1, Ordering::Relaxed)),
-                Err(wrong) => {
-                    println!("WRONG {wrong}");
-                    record.wrong.fetch_add(1, Ordering::Relaxed);
-                }
+                Err(wrong) => record.wrong(&wrong),
             }
             let latency = u32::try_from(asked.elapsed().as_micros()).unwrap_or(u32::MAX);
             record.latencies.lock().unwrap().push(latency);
         }
+    }
+}
+
+impl Record {
+    fn wrong(&self, what: &str) {
+        println!("WRONG {what}");
+        self.wrong.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Connects, asks once and goes, again and again. No question of these waits for the database.
+fn pass_by(service: &Service, record: &Record, stop: &AtomicBool) {
+    let mut due = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        wait_until(due);
+        due += PASSER_BY;
+        match service.connect().try_request("GET", "/healthz", "") {
+            Ok(response) if response.status == 200 => drop(record.passed.fetch_add(1, Ordering::Relaxed)),
+            other => record.wrong(&format!("who connects gets {other:?}")),
+        }
+    }
+}
+
+fn wait_until(due: Instant) {
+    while let Some(early) = due.checked_duration_since(Instant::now()).filter(|early| !early.is_zero()) {
+        thread::park_timeout(early);
     }
 }
 
@@ -130,6 +156,7 @@ fn load(
             let (record, stop) = (&record, &stop);
             scope.spawn(move || Client::new(service, name, number, seed).run(pace, record, stop));
         }
+        scope.spawn(|| pass_by(service, &record, &stop));
         let (end, (_sender, never)) = (Instant::now() + time, mpsc::channel::<()>());
         while Instant::now() < end {
             let _ = never.recv_timeout(interval);
@@ -157,23 +184,26 @@ fn nothing_grows_and_no_answer_is_wrong_under_a_long_load_with_faults() {
     load(&service, "trial", seed, None, TRIAL, TRIAL, |record| answers = record.answers.load(Ordering::Relaxed));
     let rate = answers * 7 / 10 / TRIAL.as_secs();
     println!(
-        "DOB_API_SEED={seed}, {minutes} minutes, {CLIENTS} clients at {rate} requests/s in all (70 % of the capacity), {IDLE} idle connections"
+        "DOB_API_SEED={seed}, {minutes} minutes, {CLIENTS} clients at {rate} requests/s in all (70 % of the capacity), {IDLE} idle connections, {} connects a minute",
+        60 * 1_000_000 / PASSER_BY.as_micros()
     );
-    println!("minute  answers  503  wrong  p50 ms  p99 ms  p99.9  RSS KiB  files  fault before");
+    println!("minute  answers  503  connects  wrong  p50 ms  p99 ms  p99.9  RSS KiB  files  fault before");
     let pace = Duration::from_secs(u64::from(CLIENTS)) / u32::try_from(rate).unwrap().max(1);
     let interval = Duration::from_secs((minutes * 60 / 60).clamp(10, 60));
-    let (mut rows, mut fault) = (Vec::new(), "none");
+    let (mut rows, mut fault, mut connects) = (Vec::new(), "none", 0);
     let (began, mut wrong, mut all) = (Instant::now(), 0, Vec::new());
     load(&service, "soak", seed + 1000, Some(pace), Duration::from_secs(minutes * 60), interval, |record| {
         let mut latencies = std::mem::take(&mut *record.latencies.lock().unwrap());
         latencies.sort_unstable();
         let at = |part: usize| f64::from(latencies.get(latencies.len() * part / 1000).copied().unwrap_or(0)) / 1000.0;
+        let passed = record.passed.swap(0, Ordering::Relaxed);
+        connects += passed;
         let (answers, refusals) =
             (record.answers.swap(0, Ordering::Relaxed), record.refusals.swap(0, Ordering::Relaxed));
         wrong += record.wrong.load(Ordering::Relaxed);
         let row = Row { resident_kib: service.resident_kib(), files: service.open_files() };
         println!(
-            "{:6.1} {answers:8} {refusals:4} {:6} {:7.2} {:7.2} {:7.1} {:8} {:6}  {fault}",
+            "{:6.1} {answers:8} {refusals:4} {passed:9} {:6} {:7.2} {:7.2} {:7.1} {:8} {:6}  {fault}",
             began.elapsed().as_secs_f64() / 60.0,
             record.wrong.swap(0, Ordering::Relaxed),
             at(500),
@@ -192,7 +222,7 @@ fn nothing_grows_and_no_answer_is_wrong_under_a_long_load_with_faults() {
     let [early, late] = [first, last].map(|rows| rows.iter().map(|row| row.resident_kib).max().unwrap());
     let [files, files_late] = [first, last].map(|rows| rows.iter().map(|row| row.files).max().unwrap());
     println!(
-        "{} requests, {wrong} wrong, p99 {p99:.2} ms with the faults, RSS {early} to {late} KiB, files {files} to {files_late}",
+        "{} requests, {connects} connections that came and went, {wrong} wrong, p99 {p99:.2} ms with the faults, RSS {early} to {late} KiB, files {files} to {files_late}",
         all.len()
     );
     assert_eq!(wrong, 0);
@@ -214,10 +244,7 @@ fn disturb(server: &mut Server, interval: usize) -> &'static str {
         }
         5 => {
             let frozen = server.freeze();
-            let thawed = Instant::now() + Duration::from_secs(1);
-            while let Some(left) = thawed.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-                thread::park_timeout(left);
-            }
+            wait_until(Instant::now() + Duration::from_secs(1));
             drop(frozen);
             "server frozen 1 s"
         }

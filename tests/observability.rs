@@ -139,6 +139,7 @@ fn the_admin_listener_serves_nothing_else() {
     for path in ["/", "/hello/ada", "/healthz", "/metrics/x"] {
         assert_eq!(service.admin(path).status, 404, "{path}");
     }
+    assert_eq!(service.admin_request("POST", "/metrics").status, 405);
 }
 
 /// The lines of the log, each of which must be a JSON document of its own.

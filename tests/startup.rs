@@ -368,3 +368,24 @@ fn a_role_that_may_not_create_the_table_says_so_and_waits() {
     service.await_health(200);
     service.save("ada", date(1815, 12, 10));
 }
+
+#[test]
+fn a_replica_that_has_no_table_yet_is_waited_for() {
+    let primary = Server::start();
+    let standby = primary.standby();
+    let service = Launch::postgres(standby.url("postgres")).bind();
+    until("the service complains", || service.log().contains("the table users does not exist yet"));
+    assert_eq!(service.health(), 503);
+    let creator = Launch::postgres(primary.url("postgres")).start();
+    creator.save("ada", date(1815, 12, 10));
+    service.await_health(200);
+    service.greets("ada", date(1815, 12, 10));
+}
+
+#[test]
+fn an_address_beside_a_host_is_not_looked_up() {
+    let server = Server::start();
+    let url = server.url("postgres").replace("127.0.0.1", "nowhere.invalid");
+    let service = Launch::postgres(format!("{url}?hostaddr=127.0.0.1&sslmode=disable")).start();
+    service.save("ada", date(1815, 12, 10));
+}

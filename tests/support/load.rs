@@ -137,8 +137,9 @@ impl Load {
         let stop = Arc::new(AtomicBool::new(false));
         let clients = (0..clients).map(|index| {
             let (turn_of, stop) = (client(index), Arc::clone(&stop));
+            // Before the thread, which may begin when the service was killed already.
+            let mut connection = Connection::open(address);
             thread::spawn(move || {
-                let mut connection = Connection::open(address);
                 let mut turns = 0..;
                 while !stop.load(Ordering::Relaxed) && turn_of(&mut connection, turns.next().unwrap()) {}
             })

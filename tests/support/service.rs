@@ -197,7 +197,11 @@ impl Service {
 
     /// What the admin listener says at `path`.
     pub fn admin(&self, path: &str) -> Response {
-        Connection::open(self.admin).get(path)
+        self.admin_request("GET", path)
+    }
+
+    pub fn admin_request(&self, method: &str, path: &str) -> Response {
+        Connection::open(self.admin).request(method, path, "")
     }
 
     pub fn metrics(&self) -> Metrics {

@@ -141,6 +141,22 @@ fn a_row_that_somebody_else_has_locked_does_not_hold_its_neighbours() {
 }
 
 #[test]
+fn a_read_waits_while_somebody_else_has_locked_the_table() {
+    let database = Database::new();
+    let service = start(&database);
+    service.save("ada", date(1815, 12, 10));
+    let mut client = database.client();
+    let mut lock = client.transaction().unwrap();
+    lock.batch_execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE").unwrap();
+    let mut reader = service.connect();
+    reader.ask("GET", "/hello/ada", "");
+    let given_up = [("operation", "read"), ("kind", "lock")];
+    until("the server gave the read up", || service.metrics().sum("dob_api_store_errors_total", &given_up) >= 1);
+    lock.rollback().unwrap();
+    assert_eq!(reader.receive().message(), greeting("ada", date(1815, 12, 10)));
+}
+
+#[test]
 fn a_row_that_stays_locked_beyond_the_write_patience_is_503() {
     let database = Database::new();
     let service = Launch::postgres(database.url()).set("DOB_API_WRITE_PATIENCE", "3s").start();

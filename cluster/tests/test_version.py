@@ -27,12 +27,17 @@ def ask(cluster, region, statement):
 @pytest.mark.parametrize(
     ("playbook", "arguments", "reason"),
     [
-        ("major-upgrade.yml", ("-e", "target_region=a", *wanted(a=NEW)), "region a takes writes: the newer version comes to the region that stands by"),
         ("major-upgrade.yml", ("-e", "target_region=b"), "region b runs PostgreSQL 17, and the inventory asks for 17"),
-        ("major-upgrade.yml", ("-e", "target_region=b", *wanted(b=99)), "no archive that b-db[123] knows holds postgresql-99"),
         ("major-switch.yml", ("-e", "target_region=b"), "region a does not follow region b row by row|region b does not follow region a"),
-        ("major-finish.yml", ("-e", "target_region=b"), "region b is a standby already: there is nothing to finish"),
-        ("major-finish.yml", ("-e", "target_region=a"), "region b takes no writes"),
+        *(
+            pytest.param(*others, marks=pytest.mark.long)
+            for others in [
+                ("major-upgrade.yml", ("-e", "target_region=a", *wanted(a=NEW)), "region a takes writes: the newer version comes to the region that"),
+                ("major-upgrade.yml", ("-e", "target_region=b", *wanted(b=99)), "no archive that b-db[123] knows holds postgresql-99"),
+                ("major-finish.yml", ("-e", "target_region=b"), "region b is a standby already: there is nothing to finish"),
+                ("major-finish.yml", ("-e", "target_region=a"), "region b takes no writes"),
+            ]
+        ),
     ],
 )
 def test_a_major_upgrade_that_cannot_be_meant_is_refused(whole, playbook, arguments, reason):

@@ -28,6 +28,7 @@ def ask(cluster, region, statement):
     ("playbook", "arguments", "reason"),
     [
         ("major-upgrade.yml", ("-e", "target_region=b"), "region b runs PostgreSQL 17, and the inventory asks for 17"),
+        ("site.yml", wanted(b=NEW), "PostgreSQL runs in /var/lib/postgresql/17/b on b-db[123], and the inventory asks for version 18"),
         ("major-switch.yml", ("-e", "target_region=b"), "region a does not follow region b row by row|region b does not follow region a"),
         *(
             pytest.param(*others, marks=pytest.mark.long)

@@ -141,7 +141,8 @@ def in_use(ec2):
 def prune(ec2, image, keep, dry_run):
     filters = [{"Name": "tag:Project", "Values": ["dob-api"]}, {"Name": "tag:Architecture", "Values": [image.arch]}]
     ours = ec2.describe_images(Owners=["self"], Filters=filters)["Images"]
-    old = sorted((one for one in ours if one["Name"] != image.name), key=lambda one: one["CreationDate"], reverse=True)[keep - 1 :]
+    # The date has no parts of a second: the name tells two of the same second apart.
+    old = sorted((one for one in ours if one["Name"] != image.name), key=lambda one: (one["CreationDate"], one["Name"]), reverse=True)[keep - 1 :]
     used = in_use(ec2) if old else set()
     for one in old:
         if one["ImageId"] in used:

@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+import hosts
+import regions
 import versions
 from test_region import survives
 from test_upkeep import archive, asked, refused
@@ -22,6 +24,10 @@ def wanted(**regions):
 def ask(cluster, region, statement):
     """What the region's leader answers of the service's database."""
     return asked(cluster, cluster.leader(region), f"\\c dob\n{statement}").splitlines()[-1]
+
+
+def version(cluster, region):
+    return int(ask(cluster, region, "show server_version_num")) // 10000
 
 
 @pytest.mark.parametrize(
@@ -45,20 +51,52 @@ def test_a_major_upgrade_that_cannot_be_meant_is_refused(whole, playbook, argume
     assert re.search(reason, refused(whole, playbook, *arguments))
 
 
-@pytest.mark.long
-def test_a_major_upgrade_costs_no_request_and_has_a_way_back(whole, archive, client):
+MIXED = wanted(b=NEW)
+
+
+@pytest.fixture
+def upgraded(whole, archive, client):
+    """Region b runs the newer version and takes writes; region a follows it row by row."""
     versions.next_major(whole, f"postgresql-{NEW}")
     ask(whole, "a", UNMARK)
-    mixed, new = wanted(b=NEW), wanted(a=NEW, b=NEW)
     with client("a") as ledger:
-        whole.playbook("major-upgrade.yml", "-e", "target_region=b", *mixed)
+        whole.playbook("major-upgrade.yml", "-e", "target_region=b", *MIXED)
         ledger.goes_on()
     survives(ledger, "b")
-    assert ask(whole, "b", "select current_setting('server_version_num')::int / 10000") == str(NEW)
-    with client("b") as ledger:
-        whole.playbook("major-switch.yml", "-e", "target_region=a", *mixed)
+    assert version(whole, "b") == NEW
+    return whole
+
+
+@pytest.mark.long
+def test_the_newer_version_lost_with_its_region_leaves_the_older_one(upgraded, client):
+    with client("a") as ledger:
+        upgraded.cloud.cut("b")
+        upgraded.playbook("failover-region.yml", "-e", "target_region=a", *MIXED)
         ledger.goes_on()
-        whole.playbook("major-switch.yml", "-e", "target_region=b", *mixed)
+    print(ledger.figures())
+    assert ledger.failed("GET") == [] and ledger.failed("PUT") == []
+    # What region a had not received: it is counted, and stays with region b.
+    lost = ledger.lost("a")
+    print(f"{len(lost)} writes had not arrived")
+
+    regions.end_loss(upgraded, "b")
+    hosts.wait_until(lambda: regions.waits(upgraded, "b"), "region b waits, for the other one takes writes", 120)
+    with client("a") as ledger:
+        upgraded.playbook("major-finish.yml", "-e", "target_region=b")
+        ledger.goes_on()
+    survives(ledger, "a")
+    upgraded.wait_until_whole("b")
+    assert (version(upgraded, "a"), version(upgraded, "b")) == (OLD, OLD)
+    hosts.wait_until(lambda: ledger.lost("b") == [], "region b has every row", 60)
+
+
+@pytest.mark.long
+def test_a_major_upgrade_costs_no_request_and_has_a_way_back(upgraded, client):
+    whole, new = upgraded, wanted(a=NEW, b=NEW)
+    with client("b") as ledger:
+        whole.playbook("major-switch.yml", "-e", "target_region=a", *MIXED)
+        ledger.goes_on()
+        whole.playbook("major-switch.yml", "-e", "target_region=b", *MIXED)
         ledger.goes_on()
     survives(ledger, "b")
     rows = "select count(*), sum(hashtextextended(u::text, 0)::numeric) from users u"
@@ -68,4 +106,4 @@ def test_a_major_upgrade_costs_no_request_and_has_a_way_back(whole, archive, cli
         whole.playbook("failback.yml", "-e", "target_region=a", *new)
         ledger.goes_on()
     survives(ledger, "a")
-    assert ask(whole, "a", "select current_setting('server_version_num')::int / 10000") == str(NEW)
+    assert (version(whole, "a"), version(whole, "b")) == (NEW, NEW)

@@ -63,7 +63,9 @@ def lines(cluster, region):
 
 
 def alerts(firing):
-    named = sorted(f"{labels['alertname']} {labels.get('instance', '')}".strip() + f" ({labels['severity']})" for labels, _ in firing)
+    # Two alerts of a name differ in one of these.
+    parts = ("alertname", "instance", "host", "unit", "slot_name")
+    named = sorted(" ".join(labels[part] for part in parts if part in labels) + f" ({labels['severity']})" for labels, _ in firing)
     return ", ".join(named) or "none fires"
 
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::yield_now;
 
 use super::StoreError;
 use crate::metrics::{Operation, StoreMetrics};
@@ -36,12 +37,20 @@ pub(super) struct Entrance<Q, A> {
 /// Where batches leave; several lanes may share it.
 #[derive(Debug)]
 pub(super) struct Exit<Q, A> {
-    jobs: Arc<Mutex<mpsc::Receiver<Job<Q, A>>>>,
+    waiting: Arc<Mutex<Waiting<Q, A>>>,
     depth: Gauge,
     sizes: Histogram,
 }
 
-/// A queue that holds at most `capacity` jobs.
+/// The jobs of a queue.
+#[derive(Debug)]
+struct Waiting<Q, A> {
+    jobs: mpsc::Receiver<Job<Q, A>>,
+    /// The beginning of the next batch.
+    batch: Vec<Job<Q, A>>,
+}
+
+/// A queue that holds at most `capacity` jobs, besides a batch that is about to leave.
 pub(super) fn queue<Q, A>(
     capacity: usize,
     operation: Operation,
@@ -50,7 +59,8 @@ pub(super) fn queue<Q, A>(
     let (sender, receiver) = mpsc::channel(capacity);
     let depth = metrics.queue_depth(operation);
     let entrance = Entrance { jobs: sender, depth: depth.clone() };
-    (entrance, Exit { jobs: Arc::new(Mutex::new(receiver)), depth, sizes: metrics.batch_size(operation) })
+    let waiting = Arc::new(Mutex::new(Waiting { jobs: receiver, batch: Vec::new() }));
+    (entrance, Exit { waiting, depth, sizes: metrics.batch_size(operation) })
 }
 
 impl<Q, A> Entrance<Q, A> {
@@ -88,25 +98,39 @@ impl<Q, A> Exit<Q, A> {
     /// Cancel-safe: no job is lost when the future is dropped. `None` once the entrance is gone.
     pub(super) async fn batch(&self) -> Option<Vec<Job<Q, A>>> {
         loop {
-            let mut jobs = Vec::new();
-            let taken = self.jobs.lock().await.recv_many(&mut jobs, MAX_BATCH).await;
-            if taken == 0 {
-                return None;
-            }
-            self.depth.dec_by(i64::try_from(taken).unwrap_or(0));
-            jobs.retain(|job| !job.reply.is_closed());
-            if !jobs.is_empty() {
+            let mut batch = self.gather().await?;
+            self.depth.dec_by(i64::try_from(batch.len()).unwrap_or(0));
+            batch.retain(|job| !job.reply.is_closed());
+            if !batch.is_empty() {
                 #[expect(clippy::cast_precision_loss, reason = "a batch has at most 1,024 jobs")]
-                self.sizes.observe(jobs.len() as f64);
-                return Some(jobs);
+                self.sizes.observe(batch.len() as f64);
+                return Some(batch);
             }
         }
+    }
+
+    /// All that wait, and what arrived with the first of them: requests whose bytes are here already are read before a batch
+    /// leaves, instead of following it in one of their own.
+    async fn gather(&self) -> Option<Vec<Job<Q, A>>> {
+        let mut waiting = self.waiting.lock().await;
+        let Waiting { jobs, batch } = &mut *waiting;
+        // Not empty where the future was dropped below.
+        if batch.is_empty() && jobs.recv_many(batch, MAX_BATCH).await == 0 {
+            return None;
+        }
+        yield_now().await;
+        while batch.len() < MAX_BATCH
+            && let Ok(job) = jobs.try_recv()
+        {
+            batch.push(job);
+        }
+        Some(std::mem::take(batch))
     }
 }
 
 impl<Q, A> Clone for Exit<Q, A> {
     fn clone(&self) -> Self {
-        Self { jobs: self.jobs.clone(), depth: self.depth.clone(), sizes: self.sizes.clone() }
+        Self { waiting: self.waiting.clone(), depth: self.depth.clone(), sizes: self.sizes.clone() }
     }
 }
 
@@ -129,6 +153,23 @@ mod tests {
         assert_eq!(batch.iter().map(|job| job.question).collect::<Vec<_>>(), [1]);
         batch.into_iter().for_each(|job| job.answer(10));
         assert_eq!(first.await, Ok(10));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn jobs_that_arrive_with_the_first_join_it_and_none_is_lost_with_a_dropped_future() -> Result<(), StoreError>
+    {
+        let (entrance, exit) = small_queue();
+        let _first = entrance.ask(1)?;
+        {
+            let mut dropped = std::pin::pin!(exit.batch());
+            assert!(dropped.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        let mut batch = std::pin::pin!(exit.batch());
+        assert!(batch.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let _second = entrance.ask(2)?;
+        let questions = batch.await.unwrap_or_default();
+        assert_eq!(questions.iter().map(|job| job.question).collect::<Vec<_>>(), [1, 2]);
         Ok(())
     }
 

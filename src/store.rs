@@ -52,10 +52,14 @@ pub enum Source {
 pub enum StoreError {
     /// As many requests wait as may.
     QueueFull,
-    /// Nothing answered within the patience. A write may have happened all the same.
+    /// Nothing answered a read within the patience.
     OutOfPatience,
+    /// Nothing answered a write within the patience. It may have happened all the same.
+    OutcomeUnknown,
     /// Only replicas answered, and none of them knows the user (yet).
     UnknownToReplica,
+    /// The store cannot read this user's row.
+    Unreadable,
     /// The store refused this user's row and took its neighbours.
     Rejected,
     /// The store cannot be used now.
@@ -135,8 +139,9 @@ impl StoreError {
     fn kind(self) -> &'static str {
         match self {
             Self::QueueFull => "queue_full",
-            Self::OutOfPatience => "out_of_patience",
+            Self::OutOfPatience | Self::OutcomeUnknown => "out_of_patience",
             Self::UnknownToReplica => "unknown_to_replica",
+            Self::Unreadable => "unreadable",
             Self::Rejected => "rejected",
             Self::Unavailable => "unavailable",
         }
@@ -147,8 +152,10 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::QueueFull => "too many requests wait for the database: try again in a moment",
-            Self::OutOfPatience => "the database did not answer in time, and a write may have been saved: try again",
+            Self::OutOfPatience => "the database did not answer in time: try again",
+            Self::OutcomeUnknown => "the database did not answer in time, and may have saved this: try again",
             Self::UnknownToReplica => "no primary answers, and no replica knows this user: try again in a moment",
+            Self::Unreadable => "the database cannot read this user: save the date of birth again",
             Self::Rejected => "the database refused to save this user: try again later",
             Self::Unavailable => "the database cannot be used now: try again in a moment",
         })

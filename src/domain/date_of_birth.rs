@@ -50,10 +50,10 @@ impl DateOfBirth {
         Ok(Self(date))
     }
 
-    /// Takes a day that was accepted before, as a store returns it.
+    /// Takes a day as a store returns it; `None` for one before 0001-01-01, which something else must have written.
     #[must_use]
-    pub fn from_stored(date: Date) -> Self {
-        Self(date)
+    pub fn from_stored(date: Date) -> Option<Self> {
+        (date.year() > 0).then_some(Self(date))
     }
 
     /// The calendar day.

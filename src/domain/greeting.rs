@@ -8,10 +8,10 @@ use super::{DateOfBirth, Username};
 /// use dob_api::domain::{DateOfBirth, greeting};
 /// use jiff::civil::date;
 ///
-/// let born = DateOfBirth::from_stored(date(1815, 12, 10));
+/// let born = DateOfBirth::parse("1815-12-10", date(2026, 12, 9))?;
 /// assert_eq!(greeting(&"Ada".parse()?, born, date(2026, 12, 9)), "Hello, Ada! Your birthday is in 1 day(s)");
 /// assert_eq!(greeting(&"Ada".parse()?, born, date(2026, 12, 10)), "Hello, Ada! Happy birthday!");
-/// # Ok::<(), dob_api::domain::UsernameError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use]
 pub fn greeting(username: &Username, date_of_birth: DateOfBirth, today: Date) -> String {

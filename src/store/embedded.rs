@@ -11,7 +11,7 @@ use redb::{Database, ReadableDatabase, TableDefinition};
 use tokio::runtime::Handle;
 use tokio::time::{Duration, timeout};
 
-use super::queue::{self, Entrance, Exit, Job};
+use super::queue::{Batch, Queue};
 use super::{Reading, Source, StoreError};
 use crate::domain::{DateOfBirth, UserKey};
 use crate::logging::Chain;
@@ -23,15 +23,25 @@ const USERS: TableDefinition<'_, &str, (i16, i8, i8)> = TableDefinition::new("us
 /// redb's cache in bytes; the page cache of the kernel stands behind it.
 const CACHE: usize = 8 << 20;
 
-type Write = Job<(UserKey, DateOfBirth), Result<(), StoreError>>;
+type Writes = Queue<(UserKey, DateOfBirth), Result<(), StoreError>>;
 
 /// Users in one file. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct EmbeddedStore {
     file: Arc<StoreFile>,
-    writes: Arc<Entrance<(UserKey, DateOfBirth), Result<(), StoreError>>>,
+    writes: Arc<Closing>,
     patience: Duration,
     metrics: StoreMetrics,
+}
+
+/// The queue of the writer, which ends with the store.
+#[derive(Debug)]
+struct Closing(Writes);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// The open file. After an I/O error redb refuses all work until the file is opened again.
@@ -72,14 +82,14 @@ impl EmbeddedStore {
         let database = open(&path).map_err(failed)?;
         // The file's name must be as durable as its contents.
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| failed(error.into()))?;
-        let (entrance, exit) = queue::queue(queue_capacity, Operation::Write, metrics);
+        let queue = Writes::new(queue_capacity, Operation::Write, metrics);
         let file = Arc::new(StoreFile { path: path.clone(), database: RwLock::new(Some(database)) });
-        let store = Self { file, writes: Arc::new(entrance), patience, metrics: metrics.clone() };
+        let store = Self { file, writes: Arc::new(Closing(queue.clone())), patience, metrics: metrics.clone() };
         let writer = Writer { file: store.file.clone(), metrics: metrics.clone() };
         let runtime = Handle::current();
         std::thread::Builder::new()
             .name("embedded-writer".into())
-            .spawn(move || writer.run(&runtime, &exit))
+            .spawn(move || writer.run(&runtime, &queue))
             .map_err(|error| failed(redb::Error::Io(error)))?;
         Ok(store)
     }
@@ -94,18 +104,20 @@ impl EmbeddedStore {
             tracing::error!(error = %Chain(&error), "cannot read the store's file");
             StoreError::Unavailable
         })?;
-        let date = row.map(|(year, month, day)| Date::new(year, month, day)).transpose().map_err(|error| {
-            self.metrics.error(Operation::Read, "corrupt");
-            tracing::error!(%error, "the store's file holds a day that the calendar does not have");
-            StoreError::Unavailable
-        })?;
-        Ok(Reading { date_of_birth: date.map(DateOfBirth::from_stored), source: Source::Primary })
+        let date_of_birth = row
+            .map(|(year, month, day)| Date::new(year, month, day).ok().and_then(DateOfBirth::from_stored).ok_or(()))
+            .transpose()
+            .map_err(|()| {
+                self.metrics.error(Operation::Read, "row");
+                tracing::error!("the store's file holds a day that is no date of birth");
+                StoreError::Unreadable
+            })?;
+        Ok(Reading { date_of_birth, source: Source::Primary })
     }
 
     pub(super) async fn put(&self, user: UserKey, date_of_birth: DateOfBirth) -> Result<(), StoreError> {
-        let answer = self.writes.ask((user, date_of_birth))?;
-        let answered = timeout(self.patience, answer).await.map_err(|_| StoreError::OutOfPatience)?;
-        answered.unwrap_or(Err(StoreError::Unavailable))
+        let answered = timeout(self.patience, self.writes.0.ask((user, date_of_birth))).await;
+        answered.map_err(|_| StoreError::OutcomeUnknown)??
     }
 
     pub(super) fn check(&self) -> Result<(), StoreError> {
@@ -144,19 +156,19 @@ struct Writer {
 
 impl Writer {
     /// Commits batch after batch until the store is dropped.
-    fn run(self, runtime: &Handle, exit: &Exit<(UserKey, DateOfBirth), Result<(), StoreError>>) {
-        while let Some(batch) = runtime.block_on(exit.batch()) {
+    fn run(self, runtime: &Handle, writes: &Writes) {
+        while let Some(batch) = runtime.block_on(writes.batch()) {
             let answer = self.commit(&batch).map_err(|error| self.recover(&error));
-            batch.into_iter().for_each(|write| write.answer(answer));
+            batch.answer(|| answer);
         }
     }
 
     /// Writes in order of arrival, so the later of two writes of one key stays.
-    fn commit(&self, batch: &[Write]) -> Result<(), redb::Error> {
+    fn commit(&self, batch: &Batch<(UserKey, DateOfBirth), Result<(), StoreError>>) -> Result<(), redb::Error> {
         self.file.with(|database| {
             let transaction = database.begin_write()?;
             let mut users = transaction.open_table(USERS)?;
-            for write in batch {
+            for write in batch.iter() {
                 let (user, date_of_birth) = &write.question;
                 let date = date_of_birth.date();
                 users.insert(user.as_str(), (date.year(), date.month(), date.day()))?;

@@ -1,207 +1,394 @@
-//! Bounded queues whose waiting jobs leave together as one batch.
+//! A bounded queue whose waiting jobs leave together as one batch.
+//!
+//! A job belongs to the request that asked: when that is dropped, the job leaves the queue and its place is free. A batch
+//! that is dropped puts its unanswered jobs back to the front, in order of arrival.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::yield_now;
 
 use super::StoreError;
 use crate::metrics::{Operation, StoreMetrics};
 
-/// The most jobs in a batch: what a statement can carry without holding its neighbours up.
+/// The most jobs in a batch: what a statement can carry without delaying its neighbours.
 const MAX_BATCH: usize = 1024;
 
-/// A question with the place for its answer. Dropping a job tells its asker to ask again.
+/// Each time a job is put back, it leaves in a batch this much smaller (a power of two): what one job does to its
+/// connection or its server is soon done to that job alone.
+const SHRINK: u32 = 4;
+
+/// A question with the place for its answer.
 #[derive(Debug)]
 pub(super) struct Job<Q, A> {
     pub(super) question: Q,
     reply: oneshot::Sender<A>,
+    /// Its place in the order of arrival.
+    number: u64,
+    /// How often a batch with it was dropped.
+    put_back: u32,
 }
 
-impl<Q, A> Job<Q, A> {
-    /// Answers the asker, who may have left meanwhile.
-    pub(super) fn answer(self, answer: A) {
-        let _ = self.reply.send(answer);
-    }
-}
-
-/// Where jobs enter.
+/// A queue; clones share it.
 #[derive(Debug)]
-pub(super) struct Entrance<Q, A> {
-    jobs: mpsc::Sender<Job<Q, A>>,
-    depth: Gauge,
-}
+pub(super) struct Queue<Q, A>(Arc<Shared<Q, A>>);
 
-/// Where batches leave; several lanes may share it.
 #[derive(Debug)]
-pub(super) struct Exit<Q, A> {
-    waiting: Arc<Mutex<Waiting<Q, A>>>,
+struct Shared<Q, A> {
+    waiting: Mutex<Waiting<Q, A>>,
+    capacity: usize,
+    arrival: Notify,
     depth: Gauge,
     sizes: Histogram,
 }
 
-/// The jobs of a queue.
 #[derive(Debug)]
 struct Waiting<Q, A> {
-    jobs: mpsc::Receiver<Job<Q, A>>,
-    /// The beginning of the next batch.
-    batch: Vec<Job<Q, A>>,
+    /// Sorted by number.
+    jobs: VecDeque<Job<Q, A>>,
+    next: u64,
+    closed: bool,
 }
 
-/// A queue that holds at most `capacity` jobs, besides a batch that is about to leave.
-pub(super) fn queue<Q, A>(
-    capacity: usize,
-    operation: Operation,
-    metrics: &StoreMetrics,
-) -> (Entrance<Q, A>, Exit<Q, A>) {
-    let (sender, receiver) = mpsc::channel(capacity);
-    let depth = metrics.queue_depth(operation);
-    let entrance = Entrance { jobs: sender, depth: depth.clone() };
-    let waiting = Arc::new(Mutex::new(Waiting { jobs: receiver, batch: Vec::new() }));
-    (entrance, Exit { waiting, depth, sizes: metrics.batch_size(operation) })
+/// Jobs that left the queue together, in order of arrival.
+#[derive(Debug)]
+pub(super) struct Batch<Q, A> {
+    jobs: Vec<Job<Q, A>>,
+    queue: Queue<Q, A>,
 }
 
-impl<Q, A> Entrance<Q, A> {
-    /// Puts a question into the queue; its answer arrives at the receiver, or the receiver fails if a lane gave it up.
+/// Wakes another lane when the one that was woken gives up before it takes the jobs.
+struct Relay<'a>(&'a Notify);
+
+/// Takes a job out of the queue unless it has left.
+struct Place<'a, Q, A> {
+    queue: &'a Queue<Q, A>,
+    number: u64,
+    answered: bool,
+}
+
+impl<Q, A> Queue<Q, A> {
+    /// A queue that admits new jobs while fewer than `capacity` wait.
+    pub(super) fn new(capacity: usize, operation: Operation, metrics: &StoreMetrics) -> Self {
+        Self(Arc::new(Shared {
+            waiting: Mutex::new(Waiting { jobs: VecDeque::new(), next: 0, closed: false }),
+            capacity,
+            arrival: Notify::new(),
+            depth: metrics.queue_depth(operation),
+            sizes: metrics.batch_size(operation),
+        }))
+    }
+
+    /// Puts a question into the queue and waits for its answer. Dropping the future withdraws the question.
     ///
     /// # Errors
     ///
-    /// The queue is full, or nobody serves it any more.
-    pub(super) fn ask(&self, question: Q) -> Result<oneshot::Receiver<A>, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.jobs.try_send(Job { question, reply }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => StoreError::QueueFull,
-            mpsc::error::TrySendError::Closed(_) => StoreError::Unavailable,
-        })?;
-        self.depth.inc();
-        Ok(answer)
+    /// The queue is full, or it is closed.
+    pub(super) async fn ask(&self, question: Q) -> Result<A, StoreError> {
+        self.admit(question, self.0.capacity)?.await
     }
 
-    /// Puts a question that a lane gave up into the queue again. It was admitted once, so a full queue does not refuse it: it
-    /// waits for the next free place, before all that come new.
+    /// The same for a question that was admitted before: a full queue does not refuse it.
     ///
     /// # Errors
     ///
-    /// Nobody serves the queue any more.
-    pub(super) async fn ask_again(&self, question: Q) -> Result<oneshot::Receiver<A>, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job { question, reply }).await.map_err(|_| StoreError::Unavailable)?;
-        self.depth.inc();
-        Ok(answer)
+    /// The queue is closed.
+    pub(super) async fn ask_again(&self, question: Q) -> Result<A, StoreError> {
+        self.admit(question, usize::MAX)?.await
     }
-}
 
-impl<Q, A> Exit<Q, A> {
-    /// Waits for jobs and takes all that wait, in order of arrival, without those whose askers left.
-    /// Cancel-safe: no job is lost when the future is dropped. `None` once the entrance is gone.
-    pub(super) async fn batch(&self) -> Option<Vec<Job<Q, A>>> {
+    fn admit(&self, question: Q, capacity: usize) -> Result<impl Future<Output = Result<A, StoreError>>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let number = {
+            let mut waiting = self.waiting();
+            if waiting.closed {
+                return Err(StoreError::Unavailable);
+            }
+            if waiting.jobs.len() >= capacity {
+                return Err(StoreError::QueueFull);
+            }
+            let number = waiting.next;
+            waiting.next += 1;
+            waiting.jobs.push_back(Job { question, reply, number, put_back: 0 });
+            number
+        };
+        self.0.depth.inc();
+        self.0.arrival.notify_one();
+        let place = Place { queue: self, number, answered: false };
+        Ok(async move {
+            let mut place = place;
+            let answer = answer.await;
+            place.answered = true;
+            answer.map_err(|_| StoreError::Unavailable)
+        })
+    }
+
+    /// Waits for jobs and takes those that wait, in order of arrival. No job is lost when the future is dropped. `None` once
+    /// the queue is closed and empty.
+    pub(super) async fn batch(&self) -> Option<Batch<Q, A>> {
         loop {
-            let mut batch = self.gather().await?;
-            self.depth.dec_by(i64::try_from(batch.len()).unwrap_or(0));
-            batch.retain(|job| !job.reply.is_closed());
-            if !batch.is_empty() {
+            match self.is_waiting() {
+                Some(true) => {}
+                Some(false) => {
+                    self.0.arrival.notified().await;
+                    continue;
+                }
+                None => return None,
+            }
+            let relay = Relay(&self.0.arrival);
+            // Requests whose bytes are here already are read before a batch leaves, instead of following in one of their own.
+            yield_now().await;
+            std::mem::forget(relay);
+            let jobs = self.take();
+            if !jobs.is_empty() {
                 #[expect(clippy::cast_precision_loss, reason = "a batch has at most 1,024 jobs")]
-                self.sizes.observe(batch.len() as f64);
-                return Some(batch);
+                self.0.sizes.observe(jobs.len() as f64);
+                return Some(Batch { jobs, queue: self.clone() });
             }
         }
     }
 
-    /// All that wait, and what arrived with the first of them: requests whose bytes are here already are read before a batch
-    /// leaves, instead of following it in one of their own.
-    async fn gather(&self) -> Option<Vec<Job<Q, A>>> {
-        let mut waiting = self.waiting.lock().await;
-        let Waiting { jobs, batch } = &mut *waiting;
-        // Not empty where the future was dropped below.
-        if batch.is_empty() && jobs.recv_many(batch, MAX_BATCH).await == 0 {
-            return None;
+    /// Ends the queue: nothing is admitted any more, and who waits for a batch is told once it is empty.
+    pub(super) fn close(&self) {
+        self.waiting().closed = true;
+        self.0.arrival.notify_waiters();
+        self.0.arrival.notify_one();
+    }
+
+    /// Whether jobs wait; `None` if none ever will again.
+    fn is_waiting(&self) -> Option<bool> {
+        let waiting = self.waiting();
+        if waiting.jobs.is_empty() && waiting.closed { None } else { Some(!waiting.jobs.is_empty()) }
+    }
+
+    /// The next batch; jobs that were put back come first and leave in smaller ones.
+    fn take(&self) -> Vec<Job<Q, A>> {
+        let mut waiting = self.waiting();
+        let put_back = waiting.jobs.front().map_or(0, |job| job.put_back);
+        let most = (MAX_BATCH >> put_back.saturating_mul(SHRINK).min(10)).min(waiting.jobs.len());
+        let jobs: Vec<_> = waiting.jobs.drain(..most).collect();
+        let are_left = !waiting.jobs.is_empty();
+        drop(waiting);
+        self.0.depth.dec_by(i64::try_from(jobs.len()).unwrap_or(0));
+        if are_left {
+            self.0.arrival.notify_one();
         }
-        yield_now().await;
-        while batch.len() < MAX_BATCH
-            && let Ok(job) = jobs.try_recv()
-        {
-            batch.push(job);
+        jobs
+    }
+
+    fn put_back(&self, jobs: impl Iterator<Item = Job<Q, A>>) {
+        let mut waiting = self.waiting();
+        for mut job in jobs.filter(|job| !job.reply.is_closed()) {
+            job.put_back += 1;
+            let place = waiting.jobs.partition_point(|other| other.number < job.number);
+            waiting.jobs.insert(place, job);
+            self.0.depth.inc();
         }
-        Some(std::mem::take(batch))
+        drop(waiting);
+        self.0.arrival.notify_one();
+    }
+
+    fn withdraw(&self, number: u64) {
+        let mut waiting = self.waiting();
+        if let Ok(place) = waiting.jobs.binary_search_by_key(&number, |job| job.number) {
+            waiting.jobs.remove(place);
+            self.0.depth.dec();
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting<Q, A>> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<Q, A> Clone for Exit<Q, A> {
+impl<Q, A> Batch<Q, A> {
+    /// Answers the jobs in their order, each by what `answer` returns next.
+    pub(super) fn answer(mut self, mut answer: impl FnMut() -> A) {
+        for job in self.jobs.drain(..) {
+            // The client may have left meanwhile.
+            let _ = job.reply.send(answer());
+        }
+    }
+
+    /// Sorts by `key`; jobs with the same key stay in order of arrival.
+    pub(super) fn sort_by_key<K: Ord + ?Sized>(&mut self, key: impl Fn(&Q) -> &K) {
+        self.jobs.sort_by(|one, other| key(&one.question).cmp(key(&other.question)));
+    }
+
+    /// Divides the batch into parts of at most `size` jobs, the first one last.
+    pub(super) fn divide(mut self, size: usize) -> Vec<Self> {
+        let mut parts = Vec::new();
+        while !self.jobs.is_empty() {
+            let rest = self.jobs.len() - 1;
+            let start = rest - rest % size.max(1);
+            parts.push(Self { jobs: self.jobs.split_off(start), queue: self.queue.clone() });
+        }
+        parts
+    }
+}
+
+impl<Q, A> Deref for Batch<Q, A> {
+    type Target = [Job<Q, A>];
+
+    fn deref(&self) -> &[Job<Q, A>] {
+        &self.jobs
+    }
+}
+
+impl<Q, A> Drop for Batch<Q, A> {
+    fn drop(&mut self) {
+        if !self.jobs.is_empty() {
+            let jobs = std::mem::take(&mut self.jobs);
+            self.queue.put_back(jobs.into_iter());
+        }
+    }
+}
+
+impl Drop for Relay<'_> {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+impl<Q, A> Drop for Place<'_, Q, A> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.queue.withdraw(self.number);
+        }
+    }
+}
+
+impl<Q, A> Clone for Queue<Q, A> {
     fn clone(&self) -> Self {
-        Self { waiting: self.waiting.clone(), depth: self.depth.clone(), sizes: self.sizes.clone() }
+        Self(self.0.clone())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::task::{Context, Waker};
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll, Waker};
 
     use super::*;
 
-    fn small_queue() -> (Entrance<u8, u8>, Exit<u8, u8>) {
-        queue(2, Operation::Read, &StoreMetrics::register(&mut crate::metrics::registry()))
+    type Asking<'a> = Pin<Box<dyn Future<Output = Result<u8, StoreError>> + 'a>>;
+
+    fn queue(capacity: usize) -> Queue<u8, u8> {
+        Queue::new(capacity, Operation::Read, &StoreMetrics::register(&mut crate::metrics::registry()))
+    }
+
+    fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// A question that waits in the queue.
+    fn ask(queue: &Queue<u8, u8>, question: u8) -> Asking<'_> {
+        let mut asking: Asking<'_> = Box::pin(queue.ask(question));
+        assert!(poll(asking.as_mut()).is_pending());
+        asking
+    }
+
+    async fn next(queue: &Queue<u8, u8>) -> (Vec<u8>, Option<Batch<u8, u8>>) {
+        let batch = queue.batch().await;
+        (batch.iter().flat_map(|batch| batch.iter()).map(|job| job.question).collect(), batch)
     }
 
     #[tokio::test]
-    async fn waiting_jobs_leave_together_in_order_without_those_whose_askers_left() -> Result<(), StoreError> {
-        let (entrance, exit) = small_queue();
-        let first = entrance.ask(1)?;
-        drop(entrance.ask(2)?);
-        let batch = exit.batch().await.unwrap_or_default();
-        assert_eq!(batch.iter().map(|job| job.question).collect::<Vec<_>>(), [1]);
-        batch.into_iter().for_each(|job| job.answer(10));
-        assert_eq!(first.await, Ok(10));
-        Ok(())
+    async fn waiting_jobs_leave_together_in_order_and_get_their_answers() {
+        let queue = queue(2);
+        let (first, second) = (ask(&queue, 1), ask(&queue, 2));
+        let (questions, batch) = next(&queue).await;
+        assert_eq!(questions, [1, 2]);
+        let mut answers = [10, 20].into_iter();
+        batch.into_iter().for_each(|batch| batch.answer(|| answers.next().unwrap_or_default()));
+        assert_eq!((first.await, second.await), (Ok(10), Ok(20)));
     }
 
     #[tokio::test]
-    async fn jobs_that_arrive_with_the_first_join_it_and_none_is_lost_with_a_dropped_future() -> Result<(), StoreError>
-    {
-        let (entrance, exit) = small_queue();
-        let _first = entrance.ask(1)?;
-        {
-            let mut dropped = std::pin::pin!(exit.batch());
-            assert!(dropped.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-        }
-        let mut batch = std::pin::pin!(exit.batch());
-        assert!(batch.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-        let _second = entrance.ask(2)?;
-        let questions = batch.await.unwrap_or_default();
-        assert_eq!(questions.iter().map(|job| job.question).collect::<Vec<_>>(), [1, 2]);
-        Ok(())
+    async fn jobs_that_arrive_with_the_first_join_it_and_none_is_lost_with_a_dropped_future() {
+        let queue = queue(2);
+        let _first = ask(&queue, 1);
+        assert!(poll(pin!(queue.batch())).is_pending());
+        let mut batch = pin!(queue.batch());
+        assert!(poll(batch.as_mut()).is_pending());
+        let _second = ask(&queue, 2);
+        assert_eq!(batch.await.map(|batch| batch.len()), Some(2));
     }
 
     #[tokio::test]
-    async fn a_full_queue_refuses_at_once_and_takes_again_when_emptied() -> Result<(), StoreError> {
-        let (entrance, exit) = small_queue();
-        let _waiting = (entrance.ask(1)?, entrance.ask(2)?);
-        assert_eq!(entrance.ask(3).map(drop), Err(StoreError::QueueFull));
-        drop(exit.batch().await);
-        entrance.ask(3).map(drop)
+    async fn a_lane_that_gives_up_before_it_takes_the_jobs_wakes_another_one() {
+        let queue = queue(2);
+        let (mut first, mut second) = (Box::pin(queue.batch()), Box::pin(queue.batch()));
+        assert!(poll(first.as_mut()).is_pending() && poll(second.as_mut()).is_pending());
+        let _asking = ask(&queue, 1);
+        // Woken, it lets the runtime read what else has arrived.
+        assert!(poll(first.as_mut()).is_pending());
+        drop(first);
+        assert!(second.await.is_some());
     }
 
     #[tokio::test]
-    async fn a_dropped_job_tells_its_asker() -> Result<(), StoreError> {
-        let (entrance, exit) = small_queue();
-        let answer = entrance.ask(1)?;
-        drop(exit.batch().await);
-        assert!(answer.await.is_err());
-        Ok(())
+    async fn a_full_queue_refuses_at_once_until_a_batch_leaves_or_a_client_does() {
+        let queue = queue(2);
+        let (first, _second) = (ask(&queue, 1), ask(&queue, 2));
+        assert_eq!(queue.ask(3).await, Err(StoreError::QueueFull));
+        drop(first);
+        let _third = ask(&queue, 3);
+        assert_eq!(queue.ask(4).await, Err(StoreError::QueueFull));
+        let (questions, _batch) = next(&queue).await;
+        assert_eq!(questions, [2, 3]);
+        let _fourth = ask(&queue, 4);
     }
 
     #[tokio::test]
-    async fn a_question_that_was_given_up_waits_for_a_place_in_a_full_queue_and_gets_the_next_one()
-    -> Result<(), StoreError> {
-        let (entrance, exit) = small_queue();
-        let (_first, _second) = (entrance.ask(1)?, entrance.ask(2)?);
-        let mut again = std::pin::pin!(entrance.ask_again(3));
-        assert!(again.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-        drop(exit.batch().await);
-        let (_third, _fourth) = (again.await?, entrance.ask(4)?);
-        let questions = exit.batch().await.unwrap_or_default();
-        assert_eq!(questions.iter().map(|job| job.question).collect::<Vec<_>>(), [3, 4]);
-        Ok(())
+    async fn a_batch_that_is_dropped_comes_back_first_and_smaller_without_the_clients_that_left() {
+        let queue = queue(2000);
+        let mut waiting: Vec<_> = (0..100).map(|question| ask(&queue, question)).collect();
+        let (questions, batch) = next(&queue).await;
+        assert_eq!(questions.len(), 100);
+        waiting.push(ask(&queue, 100));
+        drop(waiting.remove(0));
+        drop(batch);
+        let (questions, batch) = next(&queue).await;
+        assert_eq!((questions.first(), questions.len()), (Some(&1), MAX_BATCH >> SHRINK));
+        drop(batch);
+        let (questions, _batch) = next(&queue).await;
+        assert_eq!(questions, [1, 2, 3, 4]);
+    }
+
+    #[tokio::test]
+    async fn a_divided_batch_keeps_its_order_and_puts_back_what_was_not_answered() {
+        let queue = queue(9);
+        let mut waiting: Vec<_> = (0..7).map(|question| ask(&queue, question)).collect();
+        let (_, batch) = next(&queue).await;
+        let mut parts = batch.map(|batch| batch.divide(3)).unwrap_or_default();
+        assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [1, 3, 3]);
+        parts.pop().into_iter().for_each(|part| part.answer(|| 9));
+        drop(parts);
+        assert_eq!(waiting.remove(0).await, Ok(9));
+        let (questions, _batch) = next(&queue).await;
+        assert_eq!(questions, [3, 4, 5, 6]);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_does_not_refuse_what_it_admitted_before() {
+        let queue = queue(1);
+        let _first = ask(&queue, 1);
+        assert!(poll(pin!(queue.ask_again(2))).is_pending());
+    }
+
+    #[tokio::test]
+    async fn a_closed_queue_admits_nothing_and_ends_once_it_is_empty() {
+        let queue = queue(2);
+        let _first = ask(&queue, 1);
+        queue.close();
+        assert_eq!(queue.ask(2).await, Err(StoreError::Unavailable));
+        let (questions, _batch) = next(&queue).await;
+        assert_eq!(questions, [1]);
+        assert!(queue.batch().await.is_none());
     }
 }

@@ -1,111 +1,156 @@
-//! The connections, owned by bb8: each ready for one kind of statement.
+//! The connections to one host, owned by bb8 and made by bb8-postgres, each under one deadline.
 
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bb8::{ErrorSink, ManageConnection, Pool};
-use tokio_postgres::Statement;
+use bb8::{ErrorSink, ManageConnection, Pool, PooledConnection};
+use bb8_postgres::PostgresConnectionManager;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host as Name, SslMode, SslNegotiation};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::error::ConnectError;
-use super::hosts::Hosts;
-use super::session::Session;
-use super::topology::Topology;
-use crate::metrics::Operation;
+use super::address::Address;
+use super::error::{Problem, cannot};
+use super::session::{self, Session};
+use super::transport::{Hold, Transport};
+use crate::config::TlsPolicy;
 
-/// bb8 tries to connect every half of this, and a waiting lane comes round as often.
+/// How long a connection may take from the first packet, or from the lookup of the name, until its session is ready.
+/// `connect_timeout` would bound the TCP handshake only.
+pub(super) const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
+
+/// bb8 tries to connect every half of this.
 const CONNECTION_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A pool of connections for one operation.
-pub(super) type LanePool = Pool<Connector>;
+/// A connection of a pool; whoever holds it gives it back by dropping it.
+pub(super) type Pooled = PooledConnection<'static, Manager>;
 
-/// A connection with its statement prepared.
-pub(super) struct Connection {
-    pub(super) session: Session,
-    pub(super) statement: Statement,
-    pub(super) hosts: Arc<Hosts>,
-    retired: bool,
+/// Makes the connections to one host.
+pub(super) struct Manager {
+    config: Config,
+    tls: Option<MakeRustlsConnect>,
+    /// None for a unix socket, whose path stands in the configuration.
+    pub(super) address: Option<Arc<Address>>,
 }
 
-/// Makes connections for one operation.
-pub(super) struct Connector {
-    hosts: Arc<Hosts>,
-    operation: Operation,
-    sql: &'static str,
-    /// The first connection, where one stands already.
-    first: Mutex<Option<Session>>,
-}
-
-/// Where bb8 tells of failed attempts.
+/// Asks the host's task to look at the host when a connection fails.
 #[derive(Clone, Debug)]
-struct Sink {
-    topology: Arc<Topology>,
-    operation: Operation,
-}
+struct Sink(Arc<Notify>);
 
-/// A pool of `size` connections for `operation`, which `sql` carries out; `first` is one of them.
-pub(super) fn new(
-    hosts: &Arc<Hosts>,
-    operation: Operation,
-    size: u32,
-    sql: &'static str,
-    first: Option<Session>,
-) -> LanePool {
-    Pool::builder()
-        .max_size(size)
-        // The check would be a round trip a checkout; lanes notice by themselves.
-        .test_on_check_out(false)
-        .connection_timeout(CONNECTION_TIMEOUT)
-        // Lanes hold their connections for good.
-        .max_lifetime(None)
-        .idle_timeout(None)
-        .error_sink(Box::new(Sink { topology: hosts.topology(), operation }))
-        .build_unchecked(Connector { hosts: hosts.clone(), operation, sql, first: Mutex::new(first) })
-}
+impl Manager {
+    /// For each host of `config`: its name and port for logs, and the maker of its connections.
+    pub(super) fn for_each(config: &Config, tls: &TlsPolicy) -> Vec<(Arc<str>, Self)> {
+        let client = rustls::ClientConfig::builder().with_root_certificates(tls.roots.clone()).with_no_client_auth();
+        let connector = MakeRustlsConnect::new(client);
+        let hosts = config.get_hosts().iter().enumerate().map(|(index, host)| {
+            let port = *config.get_ports().get(index).or(config.get_ports().first()).unwrap_or(&5432);
+            let (name, address) = match host {
+                Name::Tcp(name) => {
+                    let address = Address::new(name, config.get_hostaddrs().get(index).copied(), port);
+                    (format!("{name}:{port}"), Some(Arc::new(address)))
+                }
+                Name::Unix(path) => (format!("{}:{port}", path.display()), None),
+            };
+            let tls = tls.required(host, config.get_ssl_mode()).then(|| connector.clone());
+            (name.into(), Self { config: own_config(config, host, port, tls.is_some()), tls, address })
+        });
+        hosts.collect()
+    }
 
-impl Connection {
-    /// Marks the connection as not to be used again, so that the pool makes a new one.
-    pub(super) fn retire(&mut self) {
-        self.retired = true;
+    /// A pool of at most `size` connections that asks for a look at the host when one cannot be made.
+    pub(super) fn pool(self, size: u32, suspected: Arc<Notify>) -> Pool<Self> {
+        Pool::builder()
+            .max_size(size)
+            // The check would be a round trip a checkout; lanes notice by themselves.
+            .test_on_check_out(false)
+            .connection_timeout(CONNECTION_TIMEOUT)
+            // Lanes hold their connections for good.
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .error_sink(Box::new(Sink(suspected)))
+            .build_unchecked(self)
+    }
+
+    async fn connect_to(&self, address: Option<SocketAddr>) -> Result<Session, Problem> {
+        let mut config = self.config.clone();
+        if let Some(address) = address {
+            config.hostaddr(address.ip());
+        }
+        let line = Arc::default();
+        let hold = Hold(Arc::clone(&line));
+        let transport = Transport { tls: self.tls.clone(), line };
+        let client = PostgresConnectionManager::new(config, transport).connect().await.map_err(cannot("connect"))?;
+        Session::start(client, hold).await
     }
 }
 
-impl ManageConnection for Connector {
-    type Connection = Connection;
-    type Error = ConnectError;
+impl ManageConnection for Manager {
+    type Connection = Session;
+    type Error = Problem;
 
-    async fn connect(&self) -> Result<Connection, ConnectError> {
-        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let session = match first {
-            Some(session) => session,
-            None => self.hosts.find(self.operation).await?,
+    async fn connect(&self) -> Result<Session, Problem> {
+        let connected = async {
+            match &self.address {
+                Some(address) => address.try_each(|address| self.connect_to(Some(address))).await,
+                None => self.connect_to(None).await,
+            }
         };
-        let prepared = session.client.prepare(self.sql).await;
-        let statement = prepared.map_err(|error| ConnectError::Step("cannot prepare the statement", error))?;
-        Ok(Connection { session, statement, hosts: self.hosts.clone(), retired: false })
+        timeout(CONNECT_DEADLINE, connected).await.unwrap_or_else(|_| Err(Problem::silent()))
     }
 
-    async fn is_valid(&self, connection: &mut Connection) -> Result<(), ConnectError> {
-        connection.session.probe().await.map(drop).map_err(|error| ConnectError::Step("cannot probe", error))
+    async fn is_valid(&self, session: &mut Session) -> Result<(), Problem> {
+        session.probe().await.map(drop).map_err(cannot("ask what it is"))
     }
 
-    fn has_broken(&self, connection: &mut Connection) -> bool {
-        connection.retired || connection.session.client.is_closed()
+    fn has_broken(&self, session: &mut Session) -> bool {
+        session.is_over()
     }
 }
 
-impl ErrorSink<ConnectError> for Sink {
-    fn sink(&self, error: ConnectError) {
-        self.topology.failed(self.operation, &error);
+impl ErrorSink<Problem> for Sink {
+    fn sink(&self, _: Problem) {
+        // The host's task meets the same problem and says so once.
+        self.0.notify_one();
     }
 
-    fn boxed_clone(&self) -> Box<dyn ErrorSink<ConnectError>> {
+    fn boxed_clone(&self) -> Box<dyn ErrorSink<Problem>> {
         Box::new(self.clone())
     }
 }
 
-impl fmt::Debug for Connection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Connection to {}", self.session.host)
+/// What `config` says, for one host.
+fn own_config(config: &Config, host: &Name, port: u16, encrypted: bool) -> Config {
+    let mut own = Config::new();
+    match host {
+        Name::Tcp(name) => own.host(name),
+        Name::Unix(path) => own.host_path(path),
+    };
+    if let Some(user) = config.get_user() {
+        own.user(user);
     }
+    if let Some(password) = config.get_password() {
+        own.password(password);
+    }
+    if let Some(database) = config.get_dbname() {
+        own.dbname(database);
+    }
+    match host {
+        // Asked for directly, the transport is made by our own code, which makes a plain one where no TLS is required.
+        Name::Tcp(_) if !encrypted => own.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct),
+        Name::Tcp(_) => own.ssl_mode(SslMode::Require),
+        Name::Unix(_) => own.ssl_mode(SslMode::Disable),
+    };
+    own.port(port)
+        .options(session::options(config.get_options().unwrap_or_default()))
+        .application_name(config.get_application_name().unwrap_or("dob-api"))
+        .channel_binding(config.get_channel_binding())
+        // So that connections to a dead host do not linger; the deadlines do not depend on it.
+        .keepalives_idle(Duration::from_secs(10))
+        .keepalives_interval(Duration::from_secs(5))
+        .keepalives_retries(3)
+        .tcp_user_timeout(Duration::from_secs(15));
+    own
 }

@@ -2,88 +2,114 @@
 
 use std::time::Duration;
 
+use bb8::ManageConnection;
+use futures_util::future::join_all;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use postgres_protocol::password::scram_sha_256;
-use tokio::time::sleep;
+use tokio::time::error::Elapsed;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, Config, Error};
 
-use super::error::ConnectError;
+use super::error::{Problem, cannot};
+use super::host::Host;
 use super::hosts::Hosts;
-use super::session::{Role, Session};
+use super::notice::Notices;
+use super::pool::Manager;
+use super::session::Session;
+use super::standing::Role;
+use super::table::CREATE;
 use crate::config::Database;
-use crate::metrics::Operation;
 
 /// How long to wait between attempts.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// How long an attempt may take: a database is a copy of many files, and the server ends each statement after a minute.
+const DEADLINE: Duration = Duration::from_mins(3);
+
 /// Serializes the hosts that start at the same time: any number, the same for all.
 const LOCK: &str = "SELECT pg_advisory_lock(7291063)";
 
-/// A database is a copy of many files: on a slow disk that takes longer than a statement of the service may.
+/// On a slow disk that takes longer than a statement of the service may.
 const PATIENT: &str = "SET statement_timeout = '1min'; SET lock_timeout = '1min'";
 
 const TABLE_EXISTS: &str = "SELECT to_regclass('users') IS NOT NULL";
 
-/// Names compare byte by byte ("C"), so an index stays valid when a host's C library changes its sort order.
-const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS users (
-    username text COLLATE \"C\" PRIMARY KEY,
-    date_of_birth date NOT NULL
-)";
+/// As an administrator: tries until role, database and table are there.
+pub(super) async fn as_administrator(database: &Database) {
+    let Some(admin) = &database.admin else { return };
+    let notices = Notices::default();
+    while has_failed(timeout(DEADLINE, create_all(database, admin)).await, &notices) {
+        sleep(PAUSE).await;
+    }
+}
 
-/// Tries until the table is there. Returns the session on which it was found, for a lane to go on with.
-pub(super) async fn until_done(database: &Database, hosts: &Hosts) -> Option<Session> {
-    loop {
-        match provision(database, hosts).await {
-            Ok(session) => return session,
-            Err(error) => hosts.topology().failed(Operation::Write, &error),
+/// As the service's own role: waits until a table is found, and creates it where a primary has none.
+pub(super) async fn as_service(hosts: &Hosts) {
+    let notices = Notices::default();
+    let mut view = hosts.view();
+    // The sender lives as long as `hosts`, so waiting cannot fail.
+    while let Ok(known) =
+        view.wait_for(|view| view.was_reached() || view.creator().is_some()).await.map(|view| view.creator())
+        && let Some(index) = known
+    {
+        if !has_failed(timeout(DEADLINE, create_table(hosts.host(index))).await, &notices) {
+            hosts.host(index).suspect();
+            let _ = view.wait_for(|view| view.creator() != Some(index)).await;
         }
         sleep(PAUSE).await;
     }
 }
 
-async fn provision(database: &Database, hosts: &Hosts) -> Result<Option<Session>, ConnectError> {
-    if let Some(admin) = &database.admin {
-        as_administrator(database, admin, hosts).await?;
+async fn create_table(host: &Host) -> Result<(), Problem> {
+    let session = host.connection().await.ok_or_else(Problem::silent)?;
+    // The lock ends with the session.
+    session.retire();
+    session.client.batch_execute(LOCK).await.map_err(cannot("lock"))?;
+    session.client.batch_execute(CREATE).await.map_err(cannot("create the table users"))
+}
+
+/// Whether an attempt failed, which is said once.
+fn has_failed(attempt: Result<Result<(), Problem>, Elapsed>, notices: &Notices) -> bool {
+    let Err(problem) = attempt.unwrap_or_else(|_| Err(Problem::silent())) else { return false };
+    let problem = problem.to_string();
+    if notices.is_due(&problem) {
+        tracing::error!(error = problem, "cannot prepare the database; trying again until it works");
     }
-    // A replica will do to see that there is nothing to be done.
-    let session = hosts.find(Operation::Read).await?;
-    let check = |error| ConnectError::Step("cannot look for the table users", error);
-    if is_true(&session.client, TABLE_EXISTS, "").await.map_err(check)? {
-        return Ok(Some(session));
-    }
-    if session.standing.role == Role::Replica {
-        return Err(ConnectError::NoTable);
-    }
-    let create = |error| ConnectError::Step("cannot create the table users", error);
-    session.client.batch_execute(LOCK).await.map_err(create)?;
-    session.client.batch_execute(CREATE_TABLE).await.map_err(create)?;
-    // The lock ends with this session.
-    Ok(None)
+    true
 }
 
 /// Creates what is missing of role, database and table, and grants the role no more than the service needs.
-async fn as_administrator(database: &Database, admin: &Config, hosts: &Hosts) -> Result<(), ConnectError> {
+async fn create_all(database: &Database, admin: &Config) -> Result<(), Problem> {
     let (Some(role), Some(name)) = (database.postgres.get_user(), database.postgres.get_dbname()) else {
         // The configuration refuses a URL without them.
         return Ok(());
     };
-    let session = connect(admin, database, hosts).await?;
-    let step = |what| move |error| ConnectError::Step(what, error);
-    session.client.batch_execute(LOCK).await.map_err(step("cannot lock"))?;
-    ensure_role(&session.client, role, database.postgres.get_password())
-        .await
-        .map_err(step("cannot create the role"))?;
-    ensure_database(&session.client, name, role).await.map_err(step("cannot create the database"))?;
+    let session = primary(admin, database).await?;
+    session.client.batch_execute(LOCK).await.map_err(cannot("lock"))?;
+    let password = database.postgres.get_password();
+    ensure_role(&session.client, role, password).await.map_err(cannot("create the role"))?;
+    ensure_database(&session.client, name, role).await.map_err(cannot("create the database"))?;
     let mut target = admin.clone();
     target.dbname(name);
-    let session = connect(&target, database, hosts).await?;
-    ensure_table(&session.client, role).await.map_err(step("cannot create the table users"))
+    let session = primary(&target, database).await?;
+    ensure_table(&session.client, role).await.map_err(cannot("create the table users"))
 }
 
-async fn connect(config: &Config, database: &Database, hosts: &Hosts) -> Result<Session, ConnectError> {
-    let session = Hosts::new(config, &database.tls, hosts.topology()).find(Operation::Write).await?;
-    let bounds = session.client.batch_execute(PATIENT).await;
-    bounds.map_err(|error| ConnectError::Step("cannot set the session's time limits", error))?;
+/// A patient session on the host that was promoted last.
+async fn primary(config: &Config, database: &Database) -> Result<Session, Problem> {
+    let hosts = Manager::for_each(config, &database.tls);
+    let opened = join_all(hosts.iter().map(async |(name, manager)| (name, manager.connect().await))).await;
+    let (mut found, mut problems) = (Vec::new(), Vec::new());
+    for (name, opened) in opened {
+        match opened {
+            Ok(session) if session.standing.role == Role::Primary => found.push(session),
+            Ok(_) => problems.push(format!("{name}: takes no writes")),
+            Err(problem) => problems.push(format!("{name}: {problem}")),
+        }
+    }
+    let last = found.into_iter().max_by_key(|session| session.standing.epoch.promotion);
+    let session = last.ok_or_else(|| Problem::from(problems.join("; ")))?;
+    session.client.batch_execute(PATIENT).await.map_err(cannot("set the session's time limits"))?;
     Ok(session)
 }
 
@@ -119,7 +145,7 @@ async fn ensure_table(client: &Client, role: &str) -> Result<(), Error> {
     let role = escape_identifier(role);
     // Until PostgreSQL 15 everyone may create tables in the schema public.
     let create = format!(
-        "BEGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC; {CREATE_TABLE};
+        "BEGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC; {CREATE};
          GRANT SELECT, INSERT, UPDATE ON users TO {role}; COMMIT"
     );
     client.batch_execute(&create).await?;

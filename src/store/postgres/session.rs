@@ -1,119 +1,167 @@
-//! One connection and what is known of the server behind it.
+//! One connection whose bounds were verified, and the questions that every host is asked on it.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::future::try_join;
 use jiff::Timestamp;
-use tokio::task::JoinSet;
-use tokio_postgres::{Client, Connection, Error, Statement};
+use jiff::civil::Date;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Column, Error, Statement};
 
-/// The role, the epoch and the clock of a server. `transaction_read_only` is also on where an administrator made a
-/// primary read-only. The timeline stands in the first eight digits of the WAL file that is being written. The region's
-/// epoch is a setting that the promotion of a region makes.
-const PROBE: &str = "
-    SELECT current_setting('transaction_read_only')::bool, system_identifier,
-           CASE WHEN pg_is_in_recovery() THEN 0
-                ELSE coalesce(nullif(current_setting('dob_api.region_epoch', true), '')::bigint, 0) END,
-           CASE WHEN pg_is_in_recovery() THEN 0
-                ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END,
-           clock_timestamp()
-    FROM pg_control_system()";
+use super::error::{Problem, Verdict, cannot};
+use super::standing::{PROBE, Role, Standing};
+use super::table;
+use super::transport::Hold;
+
+/// What the server enforces by itself, as a session starts with it and as `current_setting` shows it. The write lane says how
+/// the bounds fit; a 204 is sent for what `synchronous_commit` made durable.
+const BOUNDS: [(&str, &[&str]); 4] = [
+    ("statement_timeout", &["800ms"]),
+    ("lock_timeout", &["500ms"]),
+    ("idle_in_transaction_session_timeout", &["5s"]),
+    ("synchronous_commit", &["on", "remote_apply"]),
+];
+
+/// Statements are planned once: a server that first saw small batches would plan each of the large ones again. A plan that is
+/// kept must suit a table of any size, so it uses the primary key's index. Nothing but speed depends on these two.
+const PLANS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off";
+
+/// The privileges that the service needs and the role lacks.
+const LACKS: &str = "
+    SELECT string_agg(DISTINCT privilege, ', ')
+    FROM (VALUES ('username', 'SELECT'), ('date_of_birth', 'SELECT'), ('username', 'INSERT'), ('date_of_birth', 'INSERT'),
+                 ('date_of_birth', 'UPDATE')) AS needed (name, privilege)
+    WHERE NOT has_column_privilege(to_regclass('users'), name, privilege)";
 
 /// A connection to one host.
 pub(super) struct Session {
     pub(super) client: Client,
-    pub(super) host: Arc<str>,
+    /// What the server said when the session started.
     pub(super) standing: Standing,
+    pub(super) backend: Backend,
     probe: Statement,
-    /// Ends with the session. Left alone it would wait for answers that are outstanding, and a server that hangs gives none.
-    _connection: JoinSet<()>,
+    retired: AtomicBool,
+    _hold: Hold,
 }
 
-/// What a server said of itself, and when.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Standing {
-    pub(super) role: Role,
-    pub(super) epoch: Epoch,
-    pub(super) clock: ServerClock,
-}
+/// A process of the server: its number and, because numbers are used again, when it started (µs since 2000-01-01).
+pub(super) type Backend = (i32, i64);
 
-/// What a server does for its cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    /// Takes writes.
-    Primary,
-    /// Only reads.
-    Replica,
-}
-
-/// Which cluster a server belongs to and which promotion it writes after; all zero for a server in recovery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Epoch {
-    pub(super) system: i64,
-    pub(super) promotion: Promotion,
-}
-
-/// Every promotion begins a higher timeline. But two regions that do not see each other may both begin the same one: of
-/// these, that which an operator promoted later is right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Promotion {
-    pub(super) region: i64,
-    pub(super) timeline: i32,
-}
-
-/// The server's clock, as far as one reading tells it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ServerClock {
-    server: Timestamp,
-    read_at: Instant,
+/// The options that a session starts with. The last one of a name wins, so these come after those of the URL.
+pub(super) fn options(own: &str) -> String {
+    let bounds = BOUNDS.map(|(name, values)| format!("-c {name}={}", values[0]));
+    format!("{own} {} {PLANS}", bounds.join(" ")).trim_start().to_owned()
 }
 
 impl Session {
-    /// Asks the server behind a new connection for its standing.
-    pub(super) async fn new<S, T>(client: Client, connection: Connection<S, T>, host: Arc<str>) -> Result<Self, Error>
-    where
-        Connection<S, T>: Future<Output = Result<(), Error>> + Send + 'static,
-    {
-        let mut task = JoinSet::new();
-        // What ends it fails the next statement, too, which tells.
-        task.spawn(async move { drop(connection.await) });
-        let probe = client.prepare(PROBE).await?;
-        let standing = ask(&client, &probe).await?;
-        Ok(Self { client, host, standing, probe, _connection: task })
+    /// Verifies the bounds of a new connection and asks the server for its standing.
+    pub(super) async fn start(client: Client, hold: Hold) -> Result<Self, Problem> {
+        let started =
+            try_join(verify(&client), async { client.prepare(PROBE).await.map_err(cannot("ask what it is")) });
+        let (backend, probe) = started.await?;
+        let standing = ask(&client, &probe).await.map_err(cannot("ask what it is"))?;
+        Ok(Self { client, standing, backend, probe, retired: AtomicBool::new(false), _hold: hold })
     }
 
     /// Asks the server for its standing now.
     pub(super) async fn probe(&self) -> Result<Standing, Error> {
         ask(&self.client, &self.probe).await
     }
-}
 
-async fn ask(client: &Client, probe: &Statement) -> Result<Standing, Error> {
-    let row = client.query_one(probe, &[]).await?;
-    let read_only: bool = row.try_get(0)?;
-    Ok(Standing {
-        role: if read_only { Role::Replica } else { Role::Primary },
-        epoch: Epoch {
-            system: row.try_get(1)?,
-            promotion: Promotion { region: row.try_get(2)?, timeline: row.try_get(3)? },
-        },
-        clock: ServerClock { server: row.try_get(4)?, read_at: Instant::now() },
-    })
-}
-
-impl Role {
-    /// The name in labels and log lines.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Primary => "primary",
-            Self::Replica => "replica",
+    /// Why the table cannot be used, if it cannot. What the service needs is carried out with no rows: so a missing privilege, a
+    /// wrong column or a missing key shows before a request meets it.
+    ///
+    /// # Errors
+    ///
+    /// The connection failed.
+    pub(super) async fn examine(&self, standing: Standing) -> Result<Option<Problem>, Problem> {
+        if !standing.has_table {
+            return Ok(Some(Problem::from("the table users does not exist yet".to_owned())));
         }
+        match self.rehearse(standing.role).await {
+            Err((step, error)) => match Verdict::on(&error).0 {
+                Verdict::Connection => Err(cannot(step)(error)),
+                Verdict::Host | Verdict::Row => Ok(Some(cannot(step)(error))),
+                Verdict::Later => Ok(None),
+            },
+            Ok(problem) => Ok(problem.map(Problem::from)),
+        }
+    }
+
+    async fn rehearse(&self, role: Role) -> Result<Option<String>, (&'static str, Error)> {
+        let at = |step| move |error| (step, error);
+        let client = &self.client;
+        let lacks = client.query_typed_one(LACKS, &[]).await.and_then(|row| row.try_get::<_, Option<String>>(0));
+        if let Some(lacks) = lacks.map_err(at("see the privileges on the table users"))? {
+            let fix = "grant it, or set DOB_API_ADMIN_DATABASE_URL";
+            return Ok(Some(format!("the role lacks the privilege {lacks} on the table users; {fix}")));
+        }
+        let (select, upsert) = try_join(client.prepare(table::SELECT), client.prepare(table::UPSERT))
+            .await
+            .map_err(at("use the table users"))?;
+        if select.columns().first().map(Column::type_) != Some(&Type::DATE_ARRAY) {
+            return Ok(Some("the column date_of_birth of the table users must have the type date".to_owned()));
+        }
+        let (names, dates, begin_by): (Vec<&str>, Vec<Date>, _) = (Vec::new(), Vec::new(), Timestamp::UNIX_EPOCH);
+        client.query_one(&select, &[&names]).await.map_err(at("read the table users"))?;
+        if role == Role::Primary {
+            let saved = client.execute(&upsert, &[&names, &dates, &begin_by]).await;
+            saved.map_err(at("write the table users"))?;
+        }
+        Ok(None)
+    }
+
+    /// Ends backends whose statements were given up. They may wait for a standby that never answers, and no time limit of the
+    /// server ends that. What such a statement did stays, unacknowledged.
+    pub(super) async fn end(&self, backends: &[Backend]) -> Result<(), Error> {
+        const END: &str = "
+            SELECT pg_terminate_backend(pid) FROM unnest($1::int[], $2::bigint[]) AS given_up (number, started)
+            JOIN pg_stat_get_activity(NULL) ON pid = number
+            WHERE extract(epoch FROM backend_start - '2000-01-01 00:00:00+00') * 1000000 = started";
+        let (numbers, starts): (Vec<i32>, Vec<i64>) = backends.iter().copied().unzip();
+        let parameters = [(&numbers as _, Type::INT4_ARRAY), (&starts as _, Type::INT8_ARRAY)];
+        self.client.query_typed(END, &parameters).await.map(drop)
+    }
+
+    /// Marks the connection as not to be used again, so that the pool makes a new one.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.retired.load(Ordering::Relaxed) || self.client.is_closed()
     }
 }
 
-impl ServerClock {
-    /// What the server's clock will show `after` from now, or a network round trip less.
-    pub(super) fn in_(&self, after: Duration) -> Timestamp {
-        self.server.checked_add(self.read_at.elapsed() + after).unwrap_or(self.server)
+async fn ask(client: &Client, probe: &Statement) -> Result<Standing, Error> {
+    Standing::read(&client.query_one(probe, &[]).await?)
+}
+
+/// Reads the bounds back: a pooler may have dropped them.
+async fn verify(client: &Client) -> Result<Backend, Problem> {
+    const VERIFY: &str = "
+        SELECT pid, (extract(epoch FROM backend_start - '2000-01-01 00:00:00+00') * 1000000)::bigint,
+               ARRAY(SELECT current_setting(name) FROM unnest($1::text[]) AS name)
+        FROM pg_stat_get_activity(pg_backend_pid())";
+    let names = BOUNDS.map(|(name, _)| name);
+    let failed = cannot("verify the session's bounds");
+    let row = client.query_typed_one(VERIFY, &[(&names.as_slice(), Type::TEXT_ARRAY)]).await.map_err(failed)?;
+    let values: Vec<String> = row.try_get(2).map_err(failed)?;
+    for ((name, accepted), value) in BOUNDS.iter().zip(&values) {
+        if !accepted.contains(&value.as_str()) {
+            return Err(Problem::from(format!(
+                "{name} is {value} instead of {wanted}: a pooler dropped the startup parameter `options`, or something set it \
+                 within the session; connect to PostgreSQL directly, or ALTER ROLE … SET {name} = '{wanted}'",
+                wanted = accepted[0]
+            )));
+        }
+    }
+    Ok((row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?))
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Session({:?})", self.backend)
     }
 }

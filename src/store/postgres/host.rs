@@ -1,0 +1,246 @@
+//! One host of the database: its task asks it again and again what it is, and publishes the answer.
+//!
+//! A region that is cut off may be replaced, and cannot tell. When the cut heals, its old primary still takes writes until
+//! somebody stops it, so nobody may send it one. The hosts of a region fall silent together, and there are two regions: so
+//! while half of the hosts are silent, each write first looks whether the silence has ended.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bb8::Pool;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
+
+use super::address::Address;
+use super::error::Problem;
+use super::pool::{CONNECT_DEADLINE, Manager, Pooled};
+use super::session::{Backend, Session};
+use super::standing::Standing;
+use super::view::{Report, View};
+use crate::metrics::{Operation, StoreMetrics};
+
+/// How often each host is asked what it is: how long a promotion may stay unnoticed while the old primary answers.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The same while no primary is known: how much longer than they must writes may wait for the next one.
+const SEARCH_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How long a host may take to answer on a connection that stands.
+const PROBE_DEADLINE: Duration = Duration::from_millis(500);
+
+/// How long a write waits for silent hosts, unless two round trips take longer. Both are shorter than the second after
+/// which the kernel repeats its first packet: an answer to that would say nothing of the time since.
+const LOOK: Duration = Duration::from_millis(100);
+const LONGEST_LOOK: Duration = Duration::from_millis(900);
+
+/// The most backends that are remembered to be ended.
+const MOST_ABANDONED: usize = 64;
+
+/// One host.
+pub(super) struct Host {
+    index: usize,
+    view: watch::Sender<View>,
+    pool: Pool<Manager>,
+    /// Where it listens; a unix socket cannot be cut off.
+    address: Option<Arc<Address>>,
+    /// Asks its task to look at it now.
+    suspected: Arc<Notify>,
+    /// Backends whose statements were given up.
+    abandoned: Mutex<Vec<Backend>>,
+    metrics: StoreMetrics,
+}
+
+impl Host {
+    /// The host at `index` of the view, with room for `lanes` connections besides its own.
+    pub(super) fn new(
+        index: usize,
+        manager: Manager,
+        lanes: u32,
+        view: watch::Sender<View>,
+        metrics: StoreMetrics,
+    ) -> Self {
+        let (address, suspected) = (manager.address.clone(), Arc::new(Notify::new()));
+        let pool = manager.pool(lanes, suspected.clone());
+        Self { index, view, pool, address, suspected, abandoned: Mutex::default(), metrics }
+    }
+
+    /// A connection for a lane; fails after a while if none can be made.
+    pub(super) async fn connection(&self) -> Option<Pooled> {
+        self.pool.get_owned().await.ok()
+    }
+
+    /// Asks for a look at the host now: a connection to it failed.
+    pub(super) fn suspect(&self) {
+        self.suspected.notify_one();
+    }
+
+    /// Remembers a backend whose statement was given up, to be ended, and asks for a look at the host.
+    pub(super) fn abandon(&self, backend: Backend) {
+        let mut abandoned = self.abandoned();
+        if abandoned.len() < MOST_ABANDONED {
+            abandoned.push(backend);
+        }
+        self.suspect();
+    }
+
+    /// Asks the host again and again what it is, for ever.
+    pub(super) async fn run(&self) {
+        loop {
+            let started = Instant::now();
+            if let Some(session) = self.reach(LONGEST_LOOK).await {
+                self.follow(&session).await;
+                // A session that was ended says nothing of the server: that is asked at once.
+                if started.elapsed() > INTERVAL {
+                    continue;
+                }
+            }
+            self.pause().await;
+        }
+    }
+
+    /// Looks whether a silent host answers now, for no longer than a write waits for it.
+    pub(super) async fn look(&self) {
+        let round_trip = self.view.borrow().hosts[self.index].1.round_trip;
+        self.reach((round_trip * 2).clamp(LOOK, LONGEST_LOOK)).await;
+    }
+
+    /// Connects if the host accepts or refuses a connection in time, and publishes what it is or why that is not known.
+    async fn reach(&self, within: Duration) -> Option<Arc<Session>> {
+        let started = Instant::now();
+        let knocked = match &self.address {
+            Some(address) => address.try_each(|address| knock(address, within)).await,
+            None => Ok(()),
+        };
+        if let Err(problem) = knocked {
+            self.publish_loss(&problem, None);
+            return None;
+        }
+        let (heard, round_trip) = (Instant::now(), started.elapsed());
+        let opened = async {
+            let session = self.pool.dedicated_connection().await?;
+            let problem = session.examine(session.standing).await?;
+            Ok::<_, Problem>((session, problem))
+        };
+        match timeout(CONNECT_DEADLINE, opened).await.unwrap_or_else(|_| Err(Problem::silent())) {
+            Ok((session, problem)) => {
+                let session = Arc::new(session);
+                self.publish(&session, session.standing, problem, round_trip);
+                Some(session)
+            }
+            Err(problem) => {
+                self.publish_loss(&problem, Some(heard));
+                None
+            }
+        }
+    }
+
+    /// Asks on one connection until it is lost.
+    async fn follow(&self, session: &Arc<Session>) {
+        let mut known = session.standing;
+        loop {
+            let is_suspected = self.pause().await;
+            let started = Instant::now();
+            let standing = match timeout(PROBE_DEADLINE, session.probe()).await {
+                Ok(Ok(standing)) => standing,
+                Ok(Err(_)) => return,
+                Err(_) => {
+                    self.abandon(session.backend);
+                    return self.publish_loss(&Problem::silent(), None);
+                }
+            };
+            let round_trip = started.elapsed();
+            let has_changed = (known.role, known.has_table) != (standing.role, standing.has_table);
+            let has_problem = self.view.borrow().hosts[self.index].1.problem.is_some();
+            let problem = if is_suspected || has_changed || has_problem {
+                match timeout(CONNECT_DEADLINE, session.examine(standing)).await {
+                    Ok(Ok(problem)) => problem,
+                    Ok(Err(_)) | Err(_) => return,
+                }
+            } else {
+                None
+            };
+            known = standing;
+            self.publish(session, standing, problem, round_trip);
+            self.end_abandoned(session).await;
+        }
+    }
+
+    /// Waits before the host is asked again; true if it is suspected.
+    async fn pause(&self) -> bool {
+        let mut view = self.view.subscribe();
+        let is_calm = {
+            let view = view.borrow_and_update();
+            // A table that was just created is on the replicas within milliseconds.
+            view.primary().is_some() && view.hosts[self.index].1.standing.is_none_or(|standing| standing.has_table)
+        };
+        let is_over = async {
+            if is_calm {
+                let lost = view.wait_for(|view| view.primary().is_none());
+                // Either the time is over or there is a reason to ask now.
+                let _ = timeout(INTERVAL, lost).await;
+            } else {
+                // The pace of the questions, not a wait for an answer: the host is asked again after it.
+                sleep(SEARCH_INTERVAL).await;
+            }
+        };
+        tokio::select! {
+            () = self.suspected.notified() => true,
+            () = is_over => false,
+        }
+    }
+
+    async fn end_abandoned(&self, session: &Session) {
+        let backends = std::mem::take(&mut *self.abandoned());
+        if backends.is_empty() {
+            return;
+        }
+        if let Ok(Ok(())) = timeout(PROBE_DEADLINE, session.end(&backends)).await {
+            tracing::warn!(backends = backends.len(), "ended backends of the database whose statements were given up");
+        } else {
+            self.abandoned().extend(backends);
+        }
+    }
+
+    fn publish(&self, session: &Arc<Session>, standing: Standing, problem: Option<Problem>, round_trip: Duration) {
+        let report = Report {
+            standing: Some(standing),
+            answers: true,
+            problem: problem.map(|problem| problem.to_string().into()),
+            heard: Some(Instant::now()),
+            round_trip,
+            session: Some(session.clone()),
+        };
+        self.view.send_modify(|view| view.publish(self.index, report));
+    }
+
+    /// Publishes that the host cannot be used; what it was stays known.
+    fn publish_loss(&self, problem: &Problem, heard: Option<Instant>) {
+        for operation in [Operation::Read, Operation::Write] {
+            self.metrics.error(operation, "connect");
+        }
+        self.view.send_modify(|view| {
+            let old = view.hosts[self.index].1.clone();
+            let heard = heard.or(old.heard);
+            let problem = Some(problem.to_string().into());
+            view.publish(self.index, Report { answers: false, problem, heard, session: None, ..old });
+        });
+    }
+
+    fn abandoned(&self) -> MutexGuard<'_, Vec<Backend>> {
+        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether the host at `address` accepts or refuses a connection: either shows that the way to it is whole.
+async fn knock(address: SocketAddr, within: Duration) -> Result<(), Problem> {
+    match timeout(within, TcpStream::connect(address)).await {
+        Ok(Err(error)) if error.kind() != ErrorKind::ConnectionRefused => {
+            Err(Problem::from(format!("cannot reach {}: {error}", address.ip())))
+        }
+        Ok(_) => Ok(()),
+        Err(_) => Err(Problem::silent()),
+    }
+}

@@ -14,8 +14,10 @@ pub mod delay;
 pub mod http;
 pub mod link;
 pub mod load;
+pub mod mute;
 pub mod postgres;
 pub mod process;
+pub mod role;
 pub mod saboteur;
 pub mod service;
 

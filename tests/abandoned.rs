@@ -180,7 +180,7 @@ fn readers_that_left_give_their_places_in_the_queue_to_others() {
 #[test]
 fn commits_that_wait_for_a_standby_that_is_absent_leave_few_backends_behind() {
     let server = Server::start();
-    let service = Launch::postgres(server.url("postgres")).set("DOB_API_WRITE_PATIENCE", "3s").start();
+    let service = Launch::postgres(server.url("postgres")).set("DOB_API_WRITE_PATIENCE", "1s").start();
     service.save("ada", EARLIER);
     server.configure("synchronous_standby_names", "nobody");
     let refused = Arc::new(AtomicUsize::new(0));
@@ -188,9 +188,9 @@ fn commits_that_wait_for_a_standby_that_is_absent_leave_few_backends_behind() {
         .map(|index| {
             let (mut connection, refused) = (service.connect(), Arc::clone(&refused));
             thread::spawn(move || {
-                for turn in 0..5 {
-                    // A user of its own: the row of a commit that waits is locked.
-                    let path = format!("/hello/{}", calendar::name("w", 10 * index + turn));
+                for turn in 0..12 {
+                    // A user of its own each time: the row of a commit that waits is locked.
+                    let path = format!("/hello/{}", calendar::name("w", 100 * index + turn));
                     connection.put(&path, &body(LATER)).problem(503);
                     refused.fetch_add(1, Ordering::Relaxed);
                 }
@@ -202,7 +202,7 @@ fn commits_that_wait_for_a_standby_that_is_absent_leave_few_backends_behind() {
         let query = "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
         let stuck = client.query(query, &[]).unwrap().len();
         assert!(stuck <= 8, "{stuck} backends wait");
-        refused.load(Ordering::Relaxed) == 20 || writers.iter().any(thread::JoinHandle::is_finished)
+        refused.load(Ordering::Relaxed) == 48 || writers.iter().any(thread::JoinHandle::is_finished)
     });
     for writer in writers {
         writer.join().unwrap();

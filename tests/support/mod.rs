@@ -15,6 +15,7 @@ pub mod http;
 pub mod link;
 pub mod load;
 pub mod mute;
+pub mod pooler;
 pub mod postgres;
 pub mod process;
 pub mod role;

@@ -278,7 +278,7 @@ fn template() -> PathBuf {
 }
 
 /// A command of the database's own, which refuses to run as root.
-fn as_postgres(program: impl AsRef<OsStr>) -> Command {
+pub(super) fn as_postgres(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     if rustix::process::getuid().is_root() {
         command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups"]);
@@ -288,7 +288,7 @@ fn as_postgres(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-fn give_to_postgres(path: &Path) {
+pub(super) fn give_to_postgres(path: &Path) {
     if rustix::process::getuid().is_root() {
         let status = Command::new("chown").args(["-R", "postgres:postgres"]).arg(path).status();
         assert!(status.unwrap().success(), "a file can be given to postgres");

@@ -35,7 +35,7 @@ const TABLE: &str = "
         RETURN NEW;
     END $$;
     CREATE TRIGGER watch BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION watch();
-    GRANT SELECT, INSERT, UPDATE ON users, seen TO ROLE;";
+    GRANT SELECT, INSERT, UPDATE ON users, seen TO APP;";
 
 /// A write that is given up never lands over a newer one, and every statement ran under every bound.
 fn holds_its_bounds(launch: Launch, server: &Server, database: &str) {
@@ -61,7 +61,7 @@ fn holds_its_bounds(launch: Launch, server: &Server, database: &str) {
 /// Tells the server to put these bounds on each session of the role.
 fn bind(role: &Role<'_>, bounds: &[(&str, &str)]) {
     for (bound, value) in bounds {
-        role.arrange(&format!("ALTER ROLE ROLE SET {bound} = '{value}'"));
+        role.arrange(&format!("ALTER ROLE APP SET {bound} = '{value}'"));
     }
 }
 
@@ -103,7 +103,7 @@ fn a_pooler_that_drops_one_bound_is_refused_by_its_name() {
         let role = Role::new(&database.server, &database.name);
         role.arrange(TABLE);
         bind(&role, &BOUNDS);
-        role.arrange(&format!("ALTER ROLE ROLE RESET {missing}"));
+        role.arrange(&format!("ALTER ROLE APP RESET {missing}"));
         let pooler = Pooler::start(&database.server, &role);
         refuses(&Launch::postgres(role.url_at(pooler.port)).bind(), &[missing, "pooler"]);
     }

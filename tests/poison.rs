@@ -101,7 +101,7 @@ fn guard_reads(role: &Role<'_>, fault: &str) {
     role.arrange(TABLE);
     role.arrange(&format!(
         "INSERT INTO users SELECT 'guilty' || letter, '1900-01-01' FROM unnest('{{a,b,c,d,e,f,g,h}}'::text[]) AS letter;
-        GRANT SELECT, INSERT, UPDATE ON users TO ROLE;
+        GRANT SELECT, INSERT, UPDATE ON users TO APP;
         CREATE FUNCTION guard(name text) RETURNS boolean LANGUAGE plpgsql AS
             $$ BEGIN IF name LIKE 'guilty%' THEN {fault}; END IF; RETURN true; END $$;
         ALTER TABLE users ENABLE ROW LEVEL SECURITY;
@@ -113,7 +113,7 @@ fn guard_reads(role: &Role<'_>, fault: &str) {
 fn guard_writes(role: &Role<'_>, fault: &str) {
     role.arrange(TABLE);
     role.arrange(&format!(
-        "GRANT SELECT, INSERT, UPDATE ON users TO ROLE;
+        "GRANT SELECT, INSERT, UPDATE ON users TO APP;
         CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {fault}; RETURN NEW; END $$;
         CREATE TRIGGER guard BEFORE INSERT ON users
             FOR EACH ROW WHEN (NEW.username LIKE 'guilty%') EXECUTE FUNCTION guard();"

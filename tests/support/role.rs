@@ -27,8 +27,8 @@ impl<'a> Role<'a> {
         self.url_at(self.server.port)
     }
 
-    /// Carries out SQL as the superuser, with the name of the role in place of `ROLE`.
+    /// Carries out SQL as the superuser, with the name of the role in place of `APP`.
     pub fn arrange(&self, sql: &str) {
-        self.server.client(self.database).batch_execute(&sql.replace("ROLE", &self.name)).unwrap();
+        self.server.client(self.database).batch_execute(&sql.replace("APP", &self.name)).unwrap();
     }
 }

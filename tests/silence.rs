@@ -28,11 +28,19 @@ fn ready(service: &Service) -> u16 {
     service.admin("/ready").status
 }
 
+/// Starts a service on whose reads `/ready` does not wait for long.
+fn launch(url: &str) -> Launch {
+    Launch::postgres(url).set("DOB_API_READ_PATIENCE", "2s")
+}
+
 /// What `mute` did was noticed: the log says so, and the service is not ready. It recovers once servers answer again.
 fn notices_and_recovers(moment: Moment, mute: &Mute, service: &Service) {
     until(&format!("the server falls silent: {moment:?}"), || mute.silenced() > 0);
     until(&format!("the service says so: {moment:?}"), || service.complains());
-    until(&format!("the service is not ready: {moment:?}"), || ready(service) == 503);
+    // `/ready` asks for a primary and a read. A server that is silent for writes only may have both.
+    if !matches!(moment, Moment::Text("INTO users")) {
+        until(&format!("the service is not ready: {moment:?}"), || ready(service) == 503);
+    }
     mute.release();
     until(&format!("the service is ready: {moment:?}"), || ready(service) == 200);
     service.save("ada", date(1815, 12, 10));
@@ -51,7 +59,7 @@ fn a_server_that_falls_silent_before_the_first_answer_is_noticed() {
     // All at once: what each waits for is a deadline.
     let started = MOMENTS.map(|moment| {
         let mute = Mute::new(database.server.port, moment);
-        let service = Launch::postgres(url(&mute, &database.name)).bind();
+        let service = launch(&url(&mute, &database.name)).bind();
         (moment, mute, service)
     });
     for (moment, mute, service) in &started {
@@ -64,7 +72,7 @@ fn a_server_that_falls_silent_while_connections_are_replaced_is_noticed() {
     let database = Database::new();
     let started = MOMENTS.map(|moment| {
         let mute = Mute::unarmed(database.server.port, moment);
-        let service = Launch::postgres(url(&mute, &database.name)).start();
+        let service = launch(&url(&mute, &database.name)).start();
         (moment, mute, service)
     });
     for (_, mute, service) in &started {
@@ -106,7 +114,7 @@ fn a_server_that_falls_silent_while_the_service_makes_the_table_is_noticed() {
     let started = ["pg_advisory_lock", "CREATE TABLE"].map(Moment::Text).map(|moment| {
         let database = Database::new();
         let mute = Mute::new(database.server.port, moment);
-        let service = Launch::postgres(url(&mute, &database.name)).bind();
+        let service = launch(&url(&mute, &database.name)).bind();
         (moment, mute, service, database)
     });
     for (moment, mute, service, _database) in &started {
@@ -123,7 +131,7 @@ fn a_server_that_falls_silent_while_an_administrator_makes_the_database_is_notic
         let server = Server::start();
         let mute = Mute::new(server.port, moment);
         let app = format!("postgres://app:secret@127.0.0.1:{}/birthdays", server.port);
-        let service = Launch::postgres(app).set("DOB_API_ADMIN_DATABASE_URL", url(&mute, "postgres")).bind();
+        let service = launch(&app).set("DOB_API_ADMIN_DATABASE_URL", url(&mute, "postgres")).bind();
         (moment, mute, service, server)
     });
     let started: Vec<_> = started.collect();
@@ -139,7 +147,7 @@ fn a_server_that_does_not_answer_whether_it_speaks_tls_is_noticed() {
     server.identify(&authority.issue("localhost"));
     let mute = Mute::new(server.port, Moment::Encryption);
     let url = format!("postgres://postgres@localhost:{}/postgres?sslmode=require", mute.address().port());
-    let launch = Launch::postgres(url);
+    let launch = launch(&url);
     let file = launch.data().join("ca.pem");
     std::fs::write(&file, &authority.pem).unwrap();
     let service = launch.set("DATABASE_CA_FILE", file.to_str().unwrap()).bind();

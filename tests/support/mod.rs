@@ -11,6 +11,7 @@ pub mod calendar;
 pub mod certificates;
 pub mod database;
 pub mod delay;
+pub mod dns;
 pub mod http;
 pub mod link;
 pub mod load;

@@ -1,4 +1,4 @@
-//! A real PgBouncer in front of a database server.
+//! A real `PgBouncer` in front of a database server.
 
 use std::fs;
 use std::net::TcpStream;

@@ -13,6 +13,7 @@ mod corpus;
 mod exchanges;
 mod json;
 mod model;
+mod names;
 mod protocol;
 mod resources;
 mod schema;

@@ -11,11 +11,15 @@ pub mod calendar;
 pub mod certificates;
 pub mod database;
 pub mod delay;
+pub mod dns;
 pub mod http;
 pub mod link;
 pub mod load;
+pub mod mute;
+pub mod pooler;
 pub mod postgres;
 pub mod process;
+pub mod role;
 pub mod saboteur;
 pub mod service;
 

@@ -79,6 +79,15 @@ impl Server {
         server
     }
 
+    /// A new, running server of another cluster: the others are copies of one, and so the same to a client.
+    pub fn foreign() -> Self {
+        let mut server = Self::empty();
+        give_to_postgres(server.root.path());
+        initialise(&server.data());
+        server.resume();
+        server
+    }
+
     /// A standby that streams from this server.
     pub fn standby(&self) -> Self {
         let mut standby = Self::empty();
@@ -260,15 +269,7 @@ fn template() -> PathBuf {
         let root = tempfile::Builder::new().prefix("dob-api-postgres-").tempdir().unwrap();
         give_to_postgres(root.path());
         let data = root.path().join("data");
-        let output = as_postgres("initdb")
-            .args(["--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "--pgdata"])
-            .arg(&data)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        fs::write(data.join("pg_hba.conf"), ACCESS).unwrap();
-        let settings = fs::read_to_string(data.join("postgresql.conf")).unwrap() + SETTINGS;
-        fs::write(data.join("postgresql.conf"), settings).unwrap();
+        initialise(&data);
         let unfinished = template.with_extension("unfinished");
         let status = Command::new("cp").arg("-a").arg(data).arg(&unfinished).status();
         assert!(status.unwrap().success(), "the template can be saved");
@@ -277,8 +278,21 @@ fn template() -> PathBuf {
     template
 }
 
+/// Makes a data directory with the tests' rules and settings.
+fn initialise(data: &Path) {
+    let output = as_postgres("initdb")
+        .args(["--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "--pgdata"])
+        .arg(data)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fs::write(data.join("pg_hba.conf"), ACCESS).unwrap();
+    let settings = fs::read_to_string(data.join("postgresql.conf")).unwrap() + SETTINGS;
+    fs::write(data.join("postgresql.conf"), settings).unwrap();
+}
+
 /// A command of the database's own, which refuses to run as root.
-fn as_postgres(program: impl AsRef<OsStr>) -> Command {
+pub(super) fn as_postgres(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     if rustix::process::getuid().is_root() {
         command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups"]);
@@ -288,7 +302,7 @@ fn as_postgres(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-fn give_to_postgres(path: &Path) {
+pub(super) fn give_to_postgres(path: &Path) {
     if rustix::process::getuid().is_root() {
         let status = Command::new("chown").args(["-R", "postgres:postgres"]).arg(path).status();
         assert!(status.unwrap().success(), "a file can be given to postgres");

@@ -1,5 +1,7 @@
 //! Liveness, readiness and metrics, for the listener that is never public.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -27,7 +29,7 @@ pub struct Admin {
 }
 
 impl Answer for Admin {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>, _: Instant) -> Response<Full<Bytes>> {
         if *request.method() != Method::GET && *request.method() != Method::HEAD {
             return text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
         }

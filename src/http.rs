@@ -36,8 +36,8 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Something that answers requests. Refusals are answers too: there is no error.
 pub trait Answer: Send + Sync + 'static {
-    /// Answers one request.
-    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+    /// Answers one request, whose head was complete at `began`.
+    fn answer(&self, request: Request<Incoming>, began: Instant) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 }
 
 /// What users' requests are handled with.
@@ -52,18 +52,17 @@ pub struct Handler {
 }
 
 impl Answer for Handler {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        self.handle(request).await
+    async fn answer(&self, request: Request<Incoming>, began: Instant) -> Response<Full<Bytes>> {
+        self.handle(request, began).await
     }
 }
 
 impl Handler {
     /// Answers one request, whatever its body is read from.
-    pub async fn handle<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    pub async fn handle<B>(&self, request: Request<B>, began: Instant) -> Response<Full<Bytes>>
     where
         B: Body<Error: Into<BoxError>> + Unpin,
     {
-        let began = Instant::now();
         let (route, method) = (route::name(request.uri().path()), method_name(request.method()));
         let (head, mut body) = request.into_parts();
         let mut response = match self.outcome(&head, &mut body).await {
@@ -112,6 +111,15 @@ fn check_framing(head: &Parts, is_empty: bool) -> Result<(), Problem> {
         return Ok(());
     }
     Err(Problem::new(StatusCode::BAD_REQUEST, "the body is encoded in an unknown way: send it plain, or once chunked"))
+}
+
+/// The answer for a client that ended its half of the connection too early, should it still listen.
+#[must_use]
+pub fn abandoned() -> Response<Full<Bytes>> {
+    let detail = "the client closed its side before the answer had come: keep the connection open until then";
+    let mut response = refusal(&Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// The method as metrics name it: a client must not be able to make up labels.

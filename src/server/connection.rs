@@ -1,6 +1,7 @@
 //! One connection from its first byte to its last.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -25,10 +26,10 @@ const LAST_CALL: Duration = Duration::from_millis(100);
 /// only ended its half look alike; the second gets its answer from a service that is well.
 const FAREWELL: Duration = Duration::from_millis(100);
 
-/// How long, and for how many bytes, a client may go on sending what nobody will read. A socket that is closed over
-/// unread bytes is reset, and the client never sees the answer.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 32 << 20;
+/// How long a client may pause that sends what nobody will read, and how long it may send in all. A socket that is
+/// closed over unread bytes is reset, and the client never sees the answer.
+const PAUSE: Duration = Duration::from_secs(2);
+const LINGER: Duration = Duration::from_mins(5);
 
 /// Serves a connection until the client, a timeout or the end of the service closes it.
 pub(super) async fn serve<H: Answer>(server: &Server<H>, mut stream: TcpStream) {
@@ -98,7 +99,13 @@ pub(super) async fn serve<H: Answer>(server: &Server<H>, mut stream: TcpStream) 
     match answer {
         Some(answer) => say(stream, &answer).await,
         None if has_ended => {}
-        None => linger(stream).await,
+        None => {
+            linger(stream, async {
+                let _ = timeout(LINGER, lifecycle.reached(Phase::Closing)).await;
+                sleep(PAUSE).await;
+            })
+            .await;
+        }
     }
 }
 
@@ -116,22 +123,20 @@ pub(super) async fn refuse(stream: TcpStream) {
 }
 
 async fn say(mut stream: TcpStream, response: &[u8]) {
-    if let Ok(Ok(())) = timeout(LINGER, stream.write_all(response)).await {
-        linger(stream).await;
+    if let Ok(Ok(())) = timeout(PAUSE, stream.write_all(response)).await {
+        linger(stream, sleep(PAUSE)).await;
     }
 }
 
-/// Closes our half and reads on until the client closes its own, within bounds.
-async fn linger(mut stream: TcpStream) {
+/// Closes our half and reads on until the client closes its own, pauses for long, or `enough` has come.
+async fn linger(mut stream: TcpStream, enough: impl Future<Output = ()>) {
     if stream.shutdown().await.is_err() {
         return;
     }
-    let end = Instant::now() + LINGER;
-    let (mut waste, mut read) = (vec![0; 16 * 1024], 0);
-    while read < LINGER_BYTES {
-        match tokio::time::timeout_at(end, stream.read(&mut waste)).await {
-            Ok(Ok(count)) if count > 0 => read += count,
-            _ => return,
-        }
+    let mut waste = vec![0; 16 * 1024];
+    let reading = async { while let Ok(Ok(1..)) = timeout(PAUSE, stream.read(&mut waste)).await {} };
+    tokio::select! {
+        () = reading => {}
+        () = enough => {}
     }
 }

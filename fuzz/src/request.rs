@@ -39,7 +39,7 @@ impl Pair {
             .header("host", "a")
             .body(Full::new(Bytes::copy_from_slice(body)));
         let Ok(request) = request else { return };
-        let expected = self.model.answer(method, target, body);
+        let expected = self.model.answer(method, target, "", body);
         let response = self.runtime.block_on(self.service.handler.handle(request, Instant::now()));
         assert_eq!(
             response.status().as_u16(),

@@ -1,6 +1,7 @@
 //! One request: its bounds, its outcome as a response, its refusal as a problem document.
 
 mod body;
+mod mistake;
 mod problem;
 
 use std::future::Future;
@@ -10,11 +11,11 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue, RETRY_AFTER,
-    TRANSFER_ENCODING,
+    ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, HeaderName,
+    HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
 };
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode, Version};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 
 use self::problem::Problem;
 use crate::metrics::HttpMetrics;
@@ -36,8 +37,8 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Something that answers requests. Refusals are answers too: there is no error.
 pub trait Answer: Send + Sync + 'static {
-    /// Answers one request.
-    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+    /// Answers one request, whose head was complete at `began`.
+    fn answer(&self, request: Request<Incoming>, began: Instant) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 }
 
 /// What users' requests are handled with.
@@ -52,18 +53,17 @@ pub struct Handler {
 }
 
 impl Answer for Handler {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        self.handle(request).await
+    async fn answer(&self, request: Request<Incoming>, began: Instant) -> Response<Full<Bytes>> {
+        self.handle(request, began).await
     }
 }
 
 impl Handler {
     /// Answers one request, whatever its body is read from.
-    pub async fn handle<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    pub async fn handle<B>(&self, request: Request<B>, began: Instant) -> Response<Full<Bytes>>
     where
         B: Body<Error: Into<BoxError>> + Unpin,
     {
-        let began = Instant::now();
         let (route, method) = (route::name(request.uri().path()), method_name(request.method()));
         let (head, mut body) = request.into_parts();
         let mut response = match self.outcome(&head, &mut body).await {
@@ -92,6 +92,7 @@ impl Handler {
         Ok(match route::resolve(&head.method, head.uri.path())? {
             Action::Greet(username) => self.router.greet(&username).await?,
             Action::Save(username) => {
+                check_encoding(&head.headers)?;
                 let date = body::date_of_birth(body, self.body_timeout).await?;
                 self.router.save(&username, &date).await?
             }
@@ -114,6 +115,26 @@ fn check_framing(head: &Parts, is_empty: bool) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::BAD_REQUEST, "the body is encoded in an unknown way: send it plain, or once chunked"))
 }
 
+/// Refuses a body that is compressed, in words that name the cause: read as JSON it would be called no text.
+fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut names =
+        headers.get_all(CONTENT_ENCODING).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    if names.all(|name| name.trim_ascii().is_empty() || name.trim_ascii().eq_ignore_ascii_case(b"identity")) {
+        return Ok(());
+    }
+    let detail = "compressed bodies are not read: send the body as it is, without Content-Encoding";
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
+}
+
+/// The answer for a client that ended its half of the connection too early, should it still listen.
+#[must_use]
+pub fn abandoned() -> Response<Full<Bytes>> {
+    let detail = "the client closed its side before the answer had come: keep the connection open until then";
+    let mut response = refusal(&Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
 /// The method as metrics name it: a client must not be able to make up labels.
 fn method_name(method: &Method) -> &'static str {
     match *method {
@@ -128,9 +149,7 @@ fn success(outcome: Outcome) -> Response<Full<Bytes>> {
     match outcome {
         Outcome::Greeting(message, source) => {
             // Letters, digits and punctuation of ours: there is nothing that JSON would escape.
-            let mut response = json(["{\"message\":\"", &message, "\"}"].concat().into());
-            // The greeting is personal, and changes at midnight.
-            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            let mut response = document("application/json", ["{\"message\":\"", &message, "\"}"].concat());
             if source == Source::Replica {
                 response.headers_mut().insert(X_SERVED_BY, HeaderValue::from_static("replica"));
             }
@@ -141,28 +160,30 @@ fn success(outcome: Outcome) -> Response<Full<Bytes>> {
             *response.status_mut() = StatusCode::NO_CONTENT;
             response
         }
-        Outcome::Healthy => json(Bytes::from_static(b"{\"status\":\"healthy\"}")),
-        Outcome::OpenApi => json(Bytes::from_static(OPENAPI.as_bytes())),
+        Outcome::Healthy => document("application/json", &b"{\"status\":\"healthy\"}"[..]),
+        Outcome::OpenApi => document("application/json", OPENAPI),
     }
 }
 
-fn json(body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+/// A response that no cache may keep: a greeting is personal and changes at midnight, health changes at any time.
+fn document(media_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
 fn refusal(problem: &Problem) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(problem.document().into()));
+    let mut response = document(problem::MEDIA_TYPE, problem.document());
     *response.status_mut() = problem.status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(problem::MEDIA_TYPE));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(methods) = problem.allow {
         headers.insert(ALLOW, HeaderValue::from_static(methods));
     }
-    if problem.status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
+    match problem.status {
+        StatusCode::SERVICE_UNAVAILABLE => headers.insert(RETRY_AFTER, HeaderValue::from_static("1")),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity")),
+        _ => None,
+    };
     response
 }

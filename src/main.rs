@@ -10,7 +10,7 @@ use dob_api::admin::Admin;
 use dob_api::config::{self, Config, Limits, Task};
 use dob_api::http::{Answer, Handler};
 use dob_api::lifecycle::{Lifecycle, Phase};
-use dob_api::metrics::{self, HttpMetrics, StoreMetrics};
+use dob_api::metrics::{self, ConnectionMetrics, HttpMetrics, StoreMetrics};
 use dob_api::route::Router;
 use dob_api::server::{self, Server};
 use dob_api::store::Store;
@@ -72,16 +72,15 @@ async fn serve(mut config: Config) -> Result<ExitCode, String> {
     let lifecycle = Lifecycle::new();
     let http_metrics = HttpMetrics::register(&mut registry);
     let router = Router { store: store.clone(), time_zone: config.time_zone.clone(), lifecycle: lifecycle.clone() };
-    let (connections, refused) = (http_metrics.connections.clone(), http_metrics.refused.clone());
+    let connections = http_metrics.connections.clone();
     let handler = Handler { router, metrics: http_metrics, body_timeout: config.limits.body_timeout };
-    let server = Arc::new(Server::new(handler, config.limits, lifecycle.clone(), connections, refused));
+    let server = Server::new(handler, config.limits, lifecycle.clone(), connections);
     let admin_limits = Limits { max_connections: ADMIN_CONNECTIONS, ..config.limits };
     let admin_server = Server::new(
         Admin { store, lifecycle: lifecycle.clone(), registry },
         admin_limits,
         Lifecycle::new(),
-        prometheus_client::metrics::gauge::Gauge::default(),
-        prometheus_client::metrics::counter::Counter::default(),
+        ConnectionMetrics::default(),
     );
 
     let announce = |what: &str, listener: &TcpListener| match listener.local_addr() {

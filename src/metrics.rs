@@ -52,10 +52,19 @@ pub struct HttpMetrics {
     requests: Family<RequestLabels, Counter>,
     durations: Family<RouteLabels, Histogram, fn() -> Histogram>,
     usual: [Usual; 2],
+    /// Of the connections that carry the requests.
+    pub connections: ConnectionMetrics,
+}
+
+/// Connections, and what clients did with them.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionMetrics {
     /// Open connections.
-    pub connections: Gauge,
+    pub open: Gauge,
     /// Connections answered 503 because too many were open.
     pub refused: Counter,
+    /// Requests that were given up because their client had left.
+    pub abandoned: Counter,
 }
 
 impl HttpMetrics {
@@ -71,12 +80,14 @@ impl HttpMetrics {
             let requests = requests.get_or_create_owned(&labels);
             Usual { labels, requests, durations: durations.get_or_create_owned(&route) }
         });
-        let metrics = Self { requests, durations, usual, connections: Gauge::default(), refused: Counter::default() };
+        let metrics = Self { requests, durations, usual, connections: ConnectionMetrics::default() };
         registry.register("http_requests", "Requests answered", metrics.requests.clone());
         let help = "Time from a request's head to its answer";
         registry.register("http_request_duration_seconds", help, metrics.durations.clone());
-        registry.register("http_connections", "Open connections", metrics.connections.clone());
-        registry.register("http_connections_refused", "Connections over the limit", metrics.refused.clone());
+        let ConnectionMetrics { open, refused, abandoned } = metrics.connections.clone();
+        registry.register("http_connections", "Open connections", open);
+        registry.register("http_connections_refused", "Connections over the limit", refused);
+        registry.register("http_requests_abandoned", "Requests whose client left before the answer", abandoned);
         metrics
     }
 

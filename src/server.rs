@@ -8,15 +8,14 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use crate::config::Limits;
 use crate::http::Answer;
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::metrics::ConnectionMetrics;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;
@@ -27,16 +26,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections over the limit that are being told so at the same time; more are just closed.
 const MAX_REFUSALS: usize = 256;
 
-/// Serves connections with one handler; clones share its bounds, so that several threads can serve together.
+/// Serves connections with one handler and within the same bounds, on as many threads as call [`Server::serve`].
 #[derive(Debug)]
 pub struct Server<H> {
-    handler: Arc<H>,
+    handler: H,
     limits: Limits,
     lifecycle: Lifecycle,
     open: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
-    connections: Gauge,
-    refused: Counter,
+    metrics: ConnectionMetrics,
 }
 
 /// Binds a listener.
@@ -53,17 +51,16 @@ pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
 }
 
 impl<H: Answer> Server<H> {
-    /// A server that answers with `handler`, and counts its open and its refused connections.
-    pub fn new(handler: H, limits: Limits, lifecycle: Lifecycle, connections: Gauge, refused: Counter) -> Self {
-        Self {
-            handler: Arc::new(handler),
+    /// A server that answers with `handler`.
+    pub fn new(handler: H, limits: Limits, lifecycle: Lifecycle, metrics: ConnectionMetrics) -> Arc<Self> {
+        Arc::new(Self {
+            handler,
             limits,
             lifecycle,
             open: Arc::new(Semaphore::new(limits.max_connections)),
             refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
-            connections,
-            refused,
-        }
+            metrics,
+        })
     }
 
     /// Serves until the lifecycle is [`Phase::Closing`] and every connection has finished.
@@ -71,7 +68,7 @@ impl<H: Answer> Server<H> {
     /// # Errors
     ///
     /// The listener cannot be used.
-    pub async fn serve(&self, listener: StdListener) -> io::Result<()> {
+    pub async fn serve(self: &Arc<Self>, listener: StdListener) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         {
@@ -111,36 +108,24 @@ impl<H: Answer> Server<H> {
         self.limits.max_connections - self.open.available_permits()
     }
 
-    fn take(&self, stream: TcpStream) {
+    fn take(self: &Arc<Self>, stream: TcpStream) {
         let Ok(permit) = self.open.clone().try_acquire_owned() else { return self.refuse(stream) };
-        let open = Open { _permit: permit, connections: self.connections.clone() };
-        open.connections.inc();
-        let (handler, limits, lifecycle) = (self.handler.clone(), self.limits, self.lifecycle.clone());
+        let server = self.clone();
+        server.metrics.open.inc();
         tokio::spawn(async move {
-            connection::serve(stream, handler, limits, lifecycle).await;
-            drop(open);
+            connection::serve(&server, stream).await;
+            server.metrics.open.dec();
+            drop(permit);
         });
     }
 
     fn refuse(&self, stream: TcpStream) {
-        self.refused.inc();
+        self.metrics.refused.inc();
         let Ok(permit) = self.refusals.clone().try_acquire_owned() else { return };
         tokio::spawn(async move {
             connection::refuse(stream).await;
             drop(permit);
         });
-    }
-}
-
-/// Counts a connection as open while it lives.
-struct Open {
-    _permit: OwnedSemaphorePermit,
-    connections: Gauge,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.connections.dec();
     }
 }
 

@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use jiff::civil::date;
+use rustix::process::Signal;
 use support::calendar::{body, greeting};
 use support::http::{Connection, request};
 use support::service::{Launch, Service};
@@ -108,6 +109,55 @@ fn a_connection_that_stays_idle_is_closed() {
         }
         assert!(connection.is_closed());
     }
+}
+
+/// Starts an upload that is too large, and returns once it is refused but not ended.
+fn refused_upload(service: &Service) -> Connection {
+    let mut connection = service.connect();
+    connection.send("PUT /hello/ada HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nfffffffff\r\n");
+    connection.send([b' '; 1025]);
+    connection.receive().problem(413);
+    connection
+}
+
+#[test]
+fn an_upload_that_is_refused_may_be_large_and_slow_before_its_answer_is_read() {
+    const PIECE: usize = 1 << 20;
+    const PIECES: usize = 40;
+    let service = Launch::embedded().start();
+    let length = format!("Content-Length: {}", PIECE * PIECES);
+    let chunked = format!("Transfer-Encoding: chunked\r\n\r\n{:x}", PIECE * PIECES);
+    thread::scope(|scope| {
+        for header in [length, chunked] {
+            let mut connection = service.connect();
+            scope.spawn(move || {
+                connection.send(format!("PUT /hello/ada HTTP/1.1\r\nHost: a\r\n{header}\r\n\r\n"));
+                for _ in 0..PIECES {
+                    connection.send(vec![b' '; PIECE]);
+                    // The pace of the client: more than two seconds in all, much less between two pieces.
+                    thread::park_timeout(Duration::from_millis(60));
+                }
+                connection.receive().problem(413);
+                assert!(connection.is_closed());
+            });
+        }
+    });
+}
+
+#[test]
+fn a_refused_upload_that_pauses_for_long_is_closed() {
+    let service = Launch::embedded().start();
+    let _silent = refused_upload(&service);
+    until("the connection is closed", || service.metrics().sum("dob_api_http_connections", &[]) == 0);
+}
+
+#[test]
+fn a_refused_upload_does_not_hold_up_the_end_of_the_service() {
+    let mut service = Launch::embedded().set("DOB_API_DRAIN_DELAY", "0ms").set("DOB_API_DRAIN_TIMEOUT", "1h").start();
+    let refused = refused_upload(&service);
+    let _trickle = Trickle::into(refused.stream());
+    service.signal(Signal::TERM);
+    assert!(service.wait().success());
 }
 
 #[test]

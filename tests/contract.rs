@@ -49,6 +49,9 @@ on_both_stores![
     only_an_object_with_one_date_is_accepted,
     unknown_fields_and_white_space_are_ignored,
     any_content_type_is_accepted,
+    a_compressed_body_is_415,
+    a_common_mistake_is_named,
+    no_answer_may_be_kept_by_a_cache,
     a_body_of_1024_bytes_is_accepted_and_one_more_is_413,
     a_huge_body_gets_its_answer_while_it_is_still_sent,
     a_chunked_body_is_read,
@@ -326,13 +329,119 @@ fn unknown_fields_and_white_space_are_ignored(service: &Service) {
 fn any_content_type_is_accepted(service: &Service) {
     let kinds = ["application/x-www-form-urlencoded", "application/json; charset=utf-8", "text/plain", "nonsense", ""];
     for kind in kinds {
-        let body = body(date(1815, 12, 10));
-        let mut connection = service.connect();
-        connection.send(format!(
-            "PUT /hello/ada HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len(),
-        ));
-        assert_eq!(connection.receive().status, 204, "{kind}");
+        let response = put_with(service, &format!("Content-Type: {kind}\r\n"), body(date(1815, 12, 10)));
+        assert_eq!(response.status, 204, "{kind}");
+    }
+}
+
+/// A PUT with these lines in its head, and this body.
+fn put_with(service: &Service, lines: &str, body: impl AsRef<[u8]>) -> Response {
+    let (mut connection, body) = (service.connect(), body.as_ref());
+    let length = body.len();
+    connection.send(format!("PUT /hello/ada HTTP/1.1\r\nHost: a\r\n{lines}Content-Length: {length}\r\n\r\n"));
+    connection.send(body);
+    connection.receive()
+}
+
+fn a_compressed_body_is_415(service: &Service) {
+    let json = body(date(1815, 12, 10));
+    let refused = [
+        "Content-Encoding: gzip\r\n",
+        "content-encoding: BR\r\n",
+        "Content-Encoding: identity, gzip\r\n",
+        "Content-Encoding: identity\r\nContent-Encoding: zstd\r\n",
+        "Content-Encoding: nonsense\r\n",
+        "Content-Encoding: identity;q=1\r\n",
+    ];
+    for lines in refused {
+        let response = put_with(service, lines, &json);
+        assert!(response.problem(415).contains("without Content-Encoding"), "{lines}: {response:?}");
+        assert_eq!(response.header("accept-encoding"), Some("identity"), "{lines}");
+    }
+    service.get("/hello/ada").problem(404);
+    let accepted = [
+        "Content-Encoding: identity\r\n",
+        "Content-Encoding: IDENTITY , identity\r\n",
+        "Content-Encoding:\r\n",
+        "Content-Encoding: ,\r\n",
+        "Content-Encoding: identity\r\nContent-Encoding: identity\r\n",
+    ];
+    for lines in accepted {
+        assert_eq!(put_with(service, lines, &json).status, 204, "{lines}");
+    }
+    // Where no body is read, its encoding does not matter; a wrong name or path is told first.
+    let mut connection = service.connect();
+    connection.send("GET /hello/ada HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}");
+    assert_eq!(connection.receive().message(), greeting("ada", date(1815, 12, 10)));
+    connection.send("PUT /hello/1 HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}");
+    connection.receive().problem(400);
+    connection.send("PUT /hello/ada HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}");
+    connection.receive().problem(415);
+    assert_eq!(connection.put("/hello/ada", &json).status, 204, "the connection is in sync");
+}
+
+fn a_common_mistake_is_named(service: &Service) {
+    let json = body(date(1815, 12, 10));
+    let utf_16: Vec<u8> = json.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let form = "Content-Type: multipart/form-data; boundary=x\r\n";
+    let part = "--x\r\nContent-Disposition: form-data; name=\"dateOfBirth\"\r\n\r\n1815-12-10\r\n--x--\r\n";
+    let cases: [(&str, Vec<u8>, &str); 9] = [
+        ("", [b"\xef\xbb\xbf", json.as_bytes()].concat(), "byte order mark"),
+        ("", [b"\xff\xfe", &utf_16[..]].concat(), "must be UTF-8"),
+        ("", utf_16, "must be UTF-8"),
+        ("Content-Type: application/x-www-form-urlencoded\r\n", "dateOfBirth=1815-12-10".into(), "must be JSON"),
+        (form, part.into(), "must be JSON"),
+        ("", json.replace('"', "”").into(), "must have straight ones"),
+        ("", json.replace('"', "'").into(), "must have double ones"),
+        ("", json.replace('"', "").into(), "lost its double quotes"),
+        ("", format!("{json:?}").into(), "must be the object itself"),
+    ];
+    for (lines, body, words) in cases {
+        let detail = put_with(service, lines, body).problem(400);
+        assert!(detail.contains(words) && detail.contains("YYYY-MM-DD"), "{detail}");
+    }
+    // The same characters are no mistake where they mean themselves.
+    for other in ["“”", "'a':'b'", "a=b", "{x"] {
+        let detail = put_with(service, "", format!(r#"{{"name":"{other}","dateOfBirth":1}}"#)).problem(400);
+        assert!(detail.contains("invalid type"), "{detail}");
+        let saved = put_with(service, "", format!(r#"{{"name":"{other}","dateOfBirth":"1815-12-10"}}"#));
+        assert_eq!(saved.status, 204, "{saved:?}");
+    }
+}
+
+fn no_answer_may_be_kept_by_a_cache(service: &Service) {
+    service.save("ada", date(1815, 12, 10));
+    for path in ["/hello/ada", "/hello/nobody", "/hello/1", "/nowhere", "/healthz", "/openapi.json"] {
+        for method in ["GET", "HEAD", "DELETE"] {
+            let response = service.connect().request(method, path, "");
+            assert_eq!(response.header("cache-control"), Some("no-store"), "{method} {path}: {response:?}");
+        }
+    }
+    for path in ["/live", "/ready", "/metrics", "/nowhere"] {
+        for method in ["GET", "HEAD", "DELETE"] {
+            let response = service.admin_request(method, path);
+            assert_eq!(response.header("cache-control"), Some("no-store"), "{method} {path}: {response:?}");
+            assert_eq!(response.header("allow").is_some(), response.status == 405, "{method} {path}: {response:?}");
+        }
+    }
+    let mut malformed = service.connect();
+    malformed.send("GET /hello/ada HT");
+    malformed.finish();
+    assert_eq!(malformed.receive().header("cache-control"), Some("no-store"));
+}
+
+#[test]
+fn a_cache_may_not_keep_that_the_service_starts_or_drains() {
+    let url = format!("postgres://postgres@127.0.0.1:{}/postgres", support::postgres::free_port());
+    let starting = Launch::postgres(url).bind();
+    let draining = Launch::embedded().set("DOB_API_DRAIN_DELAY", "1h").start();
+    draining.signal(rustix::process::Signal::TERM);
+    for service in [starting, draining] {
+        service.await_health(503);
+        for method in ["GET", "HEAD"] {
+            let response = service.connect().request(method, "/healthz", "");
+            assert_eq!((response.status, response.header("cache-control")), (503, Some("no-store")), "{response:?}");
+        }
     }
 }
 

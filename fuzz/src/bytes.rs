@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use dob_api::lifecycle::Lifecycle;
+use dob_api::metrics::ConnectionMetrics;
 use dob_api::server::{self, Server};
 use tokio::runtime::Builder;
 
@@ -21,9 +22,8 @@ static ADDRESS: LazyLock<SocketAddr> = LazyLock::new(|| {
             let service = Service::new(calendar::zone());
             let listener = server::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
             sender.send(listener.local_addr().expect("an address")).expect("somebody waits");
-            let (connections, refused) = Default::default();
-            let server =
-                Server::new(service.handler.clone(), service.config.limits, Lifecycle::new(), connections, refused);
+            let connections = ConnectionMetrics::default();
+            let server = Server::new(service.handler.clone(), service.config.limits, Lifecycle::new(), connections);
             server.serve(listener).await
         })
     });

@@ -1,6 +1,7 @@
 //! Method, target and body: the service must answer what the model of the contract does.
 
 use std::cell::RefCell;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -38,8 +39,8 @@ impl Pair {
             .header("host", "a")
             .body(Full::new(Bytes::copy_from_slice(body)));
         let Ok(request) = request else { return };
-        let expected = self.model.answer(method, target, body);
-        let response = self.runtime.block_on(self.service.handler.handle(request));
+        let expected = self.model.answer(method, target, "", body);
+        let response = self.runtime.block_on(self.service.handler.handle(request, Instant::now()));
         assert_eq!(
             response.status().as_u16(),
             expected.status(),

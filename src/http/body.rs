@@ -10,6 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Vi
 use tokio::time::timeout;
 
 use super::BoxError;
+use super::mistake::mistake;
 use super::problem::Problem;
 
 /// The largest body, in bytes.
@@ -59,8 +60,17 @@ fn parse(bytes: &[u8]) -> Result<Person, Problem> {
         return Err(bad(format_args!("the body is empty: {EXAMPLE}")));
     }
     // What is ignored must be text, too: the parser skips it unseen.
-    let text = std::str::from_utf8(bytes).map_err(|_| bad(format_args!("the body is not UTF-8: {EXAMPLE}")))?;
-    serde_json::from_str(text).map_err(|error| bad(format_args!("the body is not as expected: {error}: {EXAMPLE}")))
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return Err(bad(format_args!("the body {}: {EXAMPLE}", mistake(bytes).unwrap_or("is not UTF-8"))));
+    };
+    serde_json::from_str(text).map_err(|error| {
+        // Where the JSON itself is right, only its reader knows what is wrong; a string may hold what was meant.
+        let named = mistake(bytes).filter(|_| !error.is_data() || text.trim_start().starts_with('"'));
+        named.map_or_else(
+            || bad(format_args!("the body is not as expected: {error}: {EXAMPLE}")),
+            |mistake| bad(format_args!("the body {mistake}: {EXAMPLE}")),
+        )
+    })
 }
 
 /// The body: an object with one field that counts.

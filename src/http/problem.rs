@@ -1,4 +1,4 @@
-//! Refusals as clients see them: problem documents (RFC 9457) that say how to mend the request.
+//! Refusals as clients see them: problem documents (RFC 9457) that say how to fix the request.
 
 use std::borrow::Cow;
 
@@ -99,7 +99,8 @@ fn raw(problem: &Problem) -> Vec<u8> {
     let document = problem.document();
     let retry = if problem.status == StatusCode::SERVICE_UNAVAILABLE { "retry-after: 1\r\n" } else { "" };
     let head = format!(
-        "HTTP/1.1 {}\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {}\r\n{retry}connection: close\r\n\r\n",
+        "HTTP/1.1 {}\r\ncontent-type: {MEDIA_TYPE}\r\ncache-control: no-store\r\ncontent-length: {}\r\n{retry}\
+         connection: close\r\n\r\n",
         problem.status,
         document.len()
     );

@@ -1,14 +1,14 @@
 //! What a connection is doing, noted where it is cheap and judged at a tick.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::ReadHalf;
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,36 +21,28 @@ pub(super) enum Doing {
     Request,
 }
 
-/// A connection's notes on itself: one number that changes at each step, with the step in its lowest bits.
-#[derive(Debug, Default)]
+/// A connection's notes on itself. One thread writes and reads them; they are atomic because connections are `Send`.
+#[derive(Debug)]
 pub(super) struct Activity {
-    step: AtomicU64,
-    answered: AtomicBool,
-    ended: AtomicBool,
+    doing: AtomicU8,
+    /// Whether anything was noted since the last tick.
+    is_new: AtomicBool,
 }
 
-const STEPS: [Doing; 3] = [Doing::Idle, Doing::Head, Doing::Request];
-
 impl Activity {
+    pub(super) fn new() -> Self {
+        Self { doing: AtomicU8::new(Doing::Idle as u8), is_new: AtomicBool::new(true) }
+    }
+
     /// Notes what the connection does from now on.
     pub(super) fn enter(&self, doing: Doing) {
-        let step = self.step.load(Ordering::Relaxed);
-        self.step.store((step & !3) + 4 + doing as u64, Ordering::Relaxed);
+        self.doing.store(doing as u8, Ordering::Relaxed);
+        self.is_new.store(true, Ordering::Relaxed);
     }
 
-    fn doing(&self) -> Doing {
-        // The lowest bits hold 0 to 2.
-        STEPS[usize::try_from(self.step.load(Ordering::Relaxed) & 3).unwrap_or(0).min(2)]
-    }
-
-    /// Whether the head of a request has begun and nothing has been written since.
-    pub(super) fn is_unanswered(&self) -> bool {
-        self.doing() == Doing::Head && !self.answered.load(Ordering::Relaxed)
-    }
-
-    /// Whether the client has said that it sends no more.
-    pub(super) fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Relaxed)
+    pub(super) fn doing(&self) -> Doing {
+        let doing = self.doing.load(Ordering::Relaxed);
+        [Doing::Idle, Doing::Head].into_iter().find(|known| *known as u8 == doing).unwrap_or(Doing::Request)
     }
 }
 
@@ -58,41 +50,42 @@ impl Activity {
 #[derive(Debug)]
 pub(super) struct Stopwatch {
     tick: Duration,
-    step: u64,
     ticks: u32,
 }
 
 impl Stopwatch {
     pub(super) fn new(tick: Duration) -> Self {
-        // No step yet, so that the first reading counts no time.
-        Self { tick, step: u64::MAX, ticks: 0 }
+        Self { tick, ticks: 0 }
     }
 
     /// To be called at each tick: what the connection does, and for how long at least.
     pub(super) fn read(&mut self, activity: &Activity) -> (Doing, Duration) {
-        let step = activity.step.load(Ordering::Relaxed);
-        self.ticks = if step == self.step { self.ticks.saturating_add(1) } else { 0 };
-        self.step = step;
+        let is_new = activity.is_new.swap(false, Ordering::Relaxed);
+        self.ticks = if is_new { 0 } else { self.ticks.saturating_add(1) };
         (activity.doing(), self.tick.saturating_mul(self.ticks))
     }
 }
 
 /// A stream that notes when a head begins and when the client ends, and that is not shut down when HTTP is done with it.
+///
+/// It reads by a half of the stream, and writes by a reference to it, so that others can watch the stream meanwhile.
 #[derive(Debug)]
-pub(super) struct Observed {
-    pub(super) stream: TcpStream,
-    pub(super) activity: Arc<Activity>,
+pub(super) struct Observed<'a> {
+    pub(super) reader: ReadHalf<'a>,
+    pub(super) stream: &'a TcpStream,
+    pub(super) activity: &'a Activity,
+    /// Whether everything that the client sent was read, with the end of it.
+    pub(super) has_ended: bool,
 }
 
-impl AsyncRead for Observed {
+impl AsyncRead for Observed<'_> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let polled = Pin::new(&mut self.reader).poll_read(cx, buffer);
         if matches!(polled, Poll::Ready(Ok(()))) {
             if buffer.filled().len() == before {
-                self.activity.ended.store(true, Ordering::Relaxed);
+                self.has_ended = true;
             } else if self.activity.doing() == Doing::Idle {
-                self.activity.answered.store(false, Ordering::Relaxed);
                 self.activity.enter(Doing::Head);
             }
         }
@@ -100,14 +93,22 @@ impl AsyncRead for Observed {
     }
 }
 
-impl AsyncWrite for Observed {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.activity.answered.store(true, Ordering::Relaxed);
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+impl AsyncWrite for Observed<'_> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        // hyper answers a malformed head itself.
+        if self.activity.doing() == Doing::Head {
+            self.activity.enter(Doing::Idle);
+        }
+        loop {
+            match self.stream.try_write(bytes) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => ready!(self.stream.poll_write_ready(cx))?,
+                written => return Poll::Ready(written),
+            }
+        }
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -120,8 +121,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_counts_while_nothing_changes_and_begins_anew_at_each_step() {
-        let (activity, tick) = (Activity::default(), Duration::from_secs(1));
+    fn time_counts_while_nothing_changes_and_starts_again_at_each_step() {
+        let (activity, tick) = (Activity::new(), Duration::from_secs(1));
         let mut stopwatch = Stopwatch::new(tick);
         assert_eq!(stopwatch.read(&activity), (Doing::Idle, Duration::ZERO));
         assert_eq!(stopwatch.read(&activity), (Doing::Idle, tick));

@@ -1,20 +1,20 @@
 //! One connection from its first byte to its last.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::future::Future;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
+use super::Server;
 use super::activity::{Activity, Doing, Observed, Stopwatch};
-use crate::config::Limits;
 use crate::http::{self, Answer};
-use crate::lifecycle::{Lifecycle, Phase};
+use crate::lifecycle::Phase;
 
 /// The largest head of a request in bytes, and with it the most that a connection buffers.
 const MAX_HEAD: usize = 16 * 1024;
@@ -22,26 +22,41 @@ const MAX_HEAD: usize = 16 * 1024;
 /// How long an idle connection is still listened to when the service closes: requests may be on their way.
 const LAST_CALL: Duration = Duration::from_millis(100);
 
-/// How long, and for how many bytes, a client may go on sending what nobody will read. A socket that is closed over
-/// unread bytes is reset, and the client never sees the answer.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 32 << 20;
+/// How long after its start a request is still answered whose client sends no more. A client that left and one that
+/// only ended its half look alike; the second gets its answer from a service that is well.
+const FAREWELL: Duration = Duration::from_millis(100);
+
+/// How long a client may pause that sends what nobody will read, and how long it may send in all. A socket that is
+/// closed over unread bytes is reset, and the client never sees the answer.
+const PAUSE: Duration = Duration::from_secs(2);
+const LINGER: Duration = Duration::from_mins(5);
 
 /// Serves a connection until the client, a timeout or the end of the service closes it.
-pub(super) async fn serve<H: Answer>(stream: TcpStream, handler: Arc<H>, limits: Limits, lifecycle: Lifecycle) {
+pub(super) async fn serve<H: Answer>(server: &Server<H>, mut stream: TcpStream) {
     // Answers are small and complete: waiting to fill a segment would only delay them.
     let _ = stream.set_nodelay(true);
-    let activity = Arc::new(Activity::default());
+    let Server { handler, limits, lifecycle, metrics, .. } = server;
+    let activity = Activity::new();
+    let (reader, writer) = stream.split();
+    let shared = writer.as_ref();
     let service = service_fn(|request| {
-        let (handler, activity) = (handler.clone(), activity.clone());
+        let activity = &activity;
         async move {
             activity.enter(Doing::Request);
-            let response = handler.answer(request).await;
+            let began = Instant::now();
+            let response = tokio::select! {
+                biased;
+                response = handler.answer(request, began.into_std()) => response,
+                () = leaves(shared, began) => {
+                    metrics.abandoned.inc();
+                    http::abandoned()
+                }
+            };
             activity.enter(Doing::Idle);
             Ok::<_, Infallible>(response)
         }
     });
-    let observed = TokioIo::new(Observed { stream, activity: activity.clone() });
+    let observed = Observed { reader, stream: shared, activity: &activity, has_ended: false };
     let mut connection = http1::Builder::new()
         // A client may close its half after the request and still read the answer.
         .half_close(true)
@@ -49,7 +64,7 @@ pub(super) async fn serve<H: Answer>(stream: TcpStream, handler: Arc<H>, limits:
         .header_read_timeout(None)
         // One write of head and body together costs less than gathering them.
         .writev(false)
-        .serve_connection(observed, service);
+        .serve_connection(TokioIo::new(observed), service);
 
     // Ticks instead of a timer a request: a timeout comes up to a quarter late, and requests pay nothing for it.
     let tick = limits.header_timeout.min(limits.keep_alive) / 4;
@@ -66,7 +81,9 @@ pub(super) async fn serve<H: Answer>(stream: TcpStream, handler: Arc<H>, limits:
         tokio::select! {
             biased;
             // hyper answers most malformed heads itself, but not one that ends early or that begins HTTP/2.
-            ended = &mut connection => break (ended.is_err() && activity.is_unanswered()).then(http::raw_malformed),
+            ended = &mut connection => {
+                break (ended.is_err() && activity.doing() == Doing::Head).then(http::raw_malformed);
+            }
             () = &mut closing, if !is_closing => {
                 is_closing = true;
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
@@ -78,12 +95,26 @@ pub(super) async fn serve<H: Answer>(stream: TcpStream, handler: Arc<H>, limits:
             },
         }
     };
-    let stream = connection.into_parts().io.into_inner().stream;
+    let has_ended = connection.into_parts().io.into_inner().has_ended;
     match answer {
         Some(answer) => say(stream, &answer).await,
-        None if activity.has_ended() => {}
-        None => linger(stream).await,
+        None if has_ended => {}
+        None => {
+            linger(stream, async {
+                let _ = timeout(LINGER, lifecycle.reached(Phase::Closing)).await;
+                sleep(PAUSE).await;
+            })
+            .await;
+        }
     }
+}
+
+/// Returns when a request that began then is no longer answered, because its client sends no more.
+async fn leaves(stream: &TcpStream, began: Instant) {
+    // Nobody sends urgent bytes here, and the end of what the client sends satisfies this interest too, at once and
+    // also behind bytes that are not read yet.
+    let _ = stream.ready(Interest::PRIORITY).await;
+    sleep_until(began + FAREWELL).await;
 }
 
 /// Tells a client that it is one too many.
@@ -92,22 +123,20 @@ pub(super) async fn refuse(stream: TcpStream) {
 }
 
 async fn say(mut stream: TcpStream, response: &[u8]) {
-    if let Ok(Ok(())) = timeout(LINGER, stream.write_all(response)).await {
-        linger(stream).await;
+    if let Ok(Ok(())) = timeout(PAUSE, stream.write_all(response)).await {
+        linger(stream, sleep(PAUSE)).await;
     }
 }
 
-/// Closes our half and reads on until the client closes its own, within bounds.
-async fn linger(mut stream: TcpStream) {
+/// Closes our half and reads on until the client closes its own, pauses for long, or `enough` has come.
+async fn linger(mut stream: TcpStream, enough: impl Future<Output = ()>) {
     if stream.shutdown().await.is_err() {
         return;
     }
-    let end = Instant::now() + LINGER;
-    let (mut waste, mut read) = (vec![0; 16 * 1024], 0);
-    while read < LINGER_BYTES {
-        match tokio::time::timeout_at(end, stream.read(&mut waste)).await {
-            Ok(Ok(count)) if count > 0 => read += count,
-            _ => return,
-        }
+    let mut waste = vec![0; 16 * 1024];
+    let reading = async { while let Ok(Ok(1..)) = timeout(PAUSE, stream.read(&mut waste)).await {} };
+    tokio::select! {
+        () = reading => {}
+        () = enough => {}
     }
 }

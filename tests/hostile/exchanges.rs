@@ -45,6 +45,7 @@ fn each_answer_of_postgresql_is_that_of_the_model() {
 struct Request {
     method: &'static str,
     target: String,
+    encoding: &'static str,
     body: Vec<u8>,
 }
 
@@ -84,7 +85,7 @@ impl<'a> Client<'a> {
         for request in requests {
             let response =
                 if request.method == "HEAD" { self.connection.receive_head() } else { self.connection.receive() };
-            let expected = self.model.answer(request.method, &request.target, &request.body);
+            let expected = self.model.answer(request.method, &request.target, request.encoding, &request.body);
             self.compare(request, &expected, &response);
             if response.closes() {
                 self.connection = self.service.connect();
@@ -94,10 +95,13 @@ impl<'a> Client<'a> {
     }
 
     fn compare(&self, request: &Request, expected: &Expected, response: &Response) {
-        let Request { method, target, body } = request;
+        let Request { method, target, encoding, body } = request;
         let context = || {
             let body = String::from_utf8_lossy(body);
-            format!("DOB_API_SEED={}: {method} {target} {body:?}\nexpected {expected:?}\ngot {response:?}", self.seed)
+            format!(
+                "DOB_API_SEED={}: {method} {target} {encoding:?} {body:?}\nexpected {expected:?}\ngot {response:?}",
+                self.seed
+            )
         };
         assert_eq!(response.status, expected.status(), "{}", context());
         if let Expected::NotAllowed(methods) = expected {
@@ -119,8 +123,11 @@ impl<'a> Client<'a> {
     }
 
     fn encode(&mut self, request: &Request) -> Vec<u8> {
-        let Request { method, target, body } = request;
+        let Request { method, target, encoding, body } = request;
         let mut bytes = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n").into_bytes();
+        if !encoding.is_empty() {
+            bytes.extend_from_slice(format!("Content-Encoding: {encoding}\r\n").as_bytes());
+        }
         if body.is_empty() && *method != "PUT" {
             bytes.extend_from_slice(b"\r\n");
         } else if self.random.u8(..4) == 0 {
@@ -142,7 +149,8 @@ impl<'a> Client<'a> {
         let method = self.pick(&["GET", "GET", "GET", "PUT", "PUT", "PUT", "PUT", "HEAD", "POST", "DELETE", "OPTIONS"]);
         let target = self.target();
         let body = if method == "PUT" || self.random.u8(..8) == 0 { self.body() } else { Vec::new() };
-        Request { method, target, body }
+        let encoding = if self.random.u8(..16) == 0 { self.pick(&["identity", "gzip", "br"]) } else { "" };
+        Request { method, target, encoding, body }
     }
 
     fn pick<T: Copy>(&mut self, choices: &[T]) -> T {

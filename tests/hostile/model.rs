@@ -44,8 +44,8 @@ impl Model {
         Self { today, users: BTreeMap::new() }
     }
 
-    /// What a well-formed HTTP request must be answered; `target` begins with a slash.
-    pub fn answer(&mut self, method: &str, target: &str, body: &[u8]) -> Expected {
+    /// What a well-formed HTTP request must be answered; `target` begins with a slash, and `encoding` is the body's.
+    pub fn answer(&mut self, method: &str, target: &str, encoding: &str, body: &[u8]) -> Expected {
         let target = target.split('#').next().unwrap_or_default();
         if target.len() > 2048 {
             return Expected::Problem(414);
@@ -64,6 +64,9 @@ impl Model {
         let key = name.to_ascii_lowercase();
         if reads {
             return self.users.get(&key).map_or(Expected::Problem(404), |day| Expected::Greeting(name, *day));
+        }
+        if !["", "identity"].contains(&encoding) {
+            return Expected::Problem(415);
         }
         if body.len() > 1024 {
             return Expected::Problem(413);

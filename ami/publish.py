@@ -6,24 +6,33 @@ import re
 
 import snapshot
 import terminal
-from terminal import Stop, say
+from terminal import Parser, Stop, say
 
 EPILOG = """
 Prints a line REGION IMAGE for each region. What is there already is not done again, so after Ctrl-C or an error run
 the same command once more. Credentials and endpoints come from the environment, as for every client of AWS.
 Undo: aws ec2 deregister-image --image-id IMAGE --delete-associated-snapshots
 """
+NAMED = re.compile(r"dob-api_(.+)_(amd64|arm64)\.raw")
 
 
 def arguments():
-    parser = argparse.ArgumentParser(prog="ami/publish", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", metavar="FILE", help="dob-api_VERSION_ARCH.raw, as './dev image' wrote it")
+    parser = Parser(prog="ami/publish", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", metavar="FILE", type=built, help="dob-api_VERSION_ARCH.raw, as './dev image' wrote it")
     parser.add_argument("--region", default="eu-west-1", help="where it is registered (default: %(default)s)")
     parser.add_argument("--copy-to", default=["eu-central-1"], nargs="*", metavar="REGION", help="where it is copied to (default: eu-central-1)")
     parser.add_argument("--share", default=[], nargs="+", metavar="ACCOUNT", help="accounts that may launch it")
     parser.add_argument("--keep", type=positive, default=5, metavar="N", help="how many images an architecture and a region keeps (default: %(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
     return parser.parse_args()
+
+
+def built(file):
+    if not NAMED.fullmatch(os.path.basename(file)):
+        raise argparse.ArgumentTypeError(f"{file} is not named dob-api_VERSION_ARCH.raw: './dev image' builds such a file")
+    if not os.path.isfile(file):
+        raise argparse.ArgumentTypeError(f"there is no file {file}: './dev image' builds one")
+    return file
 
 
 def positive(text):
@@ -48,12 +57,7 @@ class Image:
     """What is published: a file, and what its name says of it."""
 
     def __init__(self, file):
-        named = re.fullmatch(r"dob-api_(.+)_(amd64|arm64)\.raw", os.path.basename(file))
-        if not named:
-            raise Stop(f"{file} is not named dob-api_VERSION_ARCH.raw: './dev image' builds such a file")
-        if not os.path.isfile(file):
-            raise Stop(f"there is no file {file}: './dev image' builds one")
-        self.file, (self.version, self.arch) = file, named.groups()
+        self.file, (self.version, self.arch) = file, NAMED.fullmatch(os.path.basename(file)).groups()
         # Names of images know neither the tilde nor the plus of versions.
         self.name = re.sub(r"[^\w.()/@'-]", "-", f"dob-api-{self.version}-{self.arch}")
         self.digest = snapshot.digest_of(file)

@@ -2,10 +2,11 @@
 
 import argparse
 import os
+import re
 import time
 
 import terminal
-from terminal import Progress, Stop, say
+from terminal import Parser, Progress, Stop, say
 
 EPILOG = """
 The image is named by its id, or by the version that 'ami/publish' gave it. New hosts are launched before old ones
@@ -26,9 +27,9 @@ PACE = float(os.environ.get("ROLL_OUT_PACE", "5"))
 
 
 def arguments():
-    parser = argparse.ArgumentParser(prog="ami/roll-out", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="ami/roll-out", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("image", metavar="IMAGE", nargs="?", help="the image: ami-…, or a version such as 0.1.0")
+    what.add_argument("image", metavar="IMAGE", type=named, nargs="?", help="the image: ami-…, or a version such as 0.1.0")
     what.add_argument("--follow", action="store_true", help="follow the roll-out that runs")
     what.add_argument("--cancel", action="store_true", help="stop the roll-out that runs; hosts stay as they are, old beside new")
     what.add_argument("--rollback", action="store_true", help="take the roll-out that runs back to the version before")
@@ -37,6 +38,12 @@ def arguments():
     parser.add_argument("--without-alarms", action="store_true", help="start though no alarm, or one that rings, could bring it back")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
     return parser.parse_args()
+
+
+def named(image):
+    if not re.fullmatch(r"ami-[0-9a-f]+|[0-9][\w.~+-]*", image):
+        raise argparse.ArgumentTypeError(f"'{image}' is neither an image's id, as ami-0123abcd, nor a version, as 0.1.0")
+    return image
 
 
 class Region:

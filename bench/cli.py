@@ -9,6 +9,7 @@ from pathlib import Path
 
 import database
 import report
+from arguments import Parser
 from contenders import Programs
 from machine import Noise, description, first_line
 from parts import PARTS, QUICK, Bench, progress
@@ -18,7 +19,7 @@ USERS = 1_000_000
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="./dev bench", description="Measure the service against limits and peers on a private PostgreSQL with one "
         "million users, in turns. A whole run takes about 20 minutes and writes docs/speed.md with its plots; a part "
         "of it only prints. Leave the machine alone meanwhile: the end says whether it was quiet enough.")
@@ -26,7 +27,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", metavar="PART[,PART]", type=parts, help=f"these parts only: {', '.join(PARTS)}")
     parser.add_argument("--rounds", type=int, default=None, help="rounds of each part (default 5)")
     parser.add_argument("--seconds", type=int, default=None, help="seconds of each measurement (default 4)")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write docs/speed.md anew from a run's results")
+    parser.add_argument("--report", type=present, metavar="FILE", help="write docs/speed.md again from a run's results")
     parser.add_argument("--service", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--peers", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -37,6 +38,12 @@ def parts(text: str) -> list[str]:
     if unknown := set(names) - set(PARTS):
         raise argparse.ArgumentTypeError(f"there is no part {', '.join(unknown)}; there are: {', '.join(PARTS)}")
     return names
+
+
+def present(file: str) -> Path:
+    if not Path(file).is_file():
+        raise argparse.ArgumentTypeError(f"there is no file '{file}': a run says where it left its results")
+    return Path(file)
 
 
 def measure(chosen: argparse.Namespace) -> dict:

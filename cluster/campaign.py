@@ -1,5 +1,6 @@
 """The whole table of faults, round after round in random order, on a cluster that is up."""
 
+import argparse
 import datetime
 import json
 import os
@@ -11,7 +12,6 @@ import sys
 import faults
 import plan
 import regions
-from cluster import Unusable
 from history import checker
 from rehearsal import positive
 from trial import FAILURES, Trial
@@ -23,9 +23,15 @@ PACKAGES = ("postgresql-17", "patroni", "etcd-server", "pgbackrest")
 def arguments(command):
     command.add_argument("--rounds", metavar="N", type=positive, default=1, help="each fault so many times (default: %(default)s)")
     command.add_argument("--seed", metavar="S", type=int, help="what decides the order (default: by chance, and printed)")
-    command.add_argument("--only", metavar="NAME", nargs="+", default=list(faults.TABLE), help=f"only these of: {', '.join(faults.TABLE)}")
+    command.add_argument("--only", metavar="NAME", type=known, nargs="+", default=list(faults.TABLE), help=f"only these of: {', '.join(faults.TABLE)}")
     command.add_argument("--histories", action="store_true", help="load on few users besides, and a check that what was read could be so")
     command.add_argument("--record", metavar="FILE", type=pathlib.Path, help="write everything measured there, for cluster/fault_report.py")
+
+
+def known(name):
+    if name not in faults.TABLE:
+        raise argparse.ArgumentTypeError(f"there is no fault '{name}': choose of {', '.join(faults.TABLE)}")
+    return name
 
 
 class Campaign:
@@ -101,9 +107,6 @@ def over_aim(trial):
 
 
 def run(cluster, options, tell):
-    unknown = [name for name in options.only if name not in faults.TABLE]
-    if unknown:
-        raise Unusable(f"there is no fault '{unknown[0]}': choose of {', '.join(faults.TABLE)}")
     campaign = Campaign(cluster, options, tell)
     if options.histories:
         tell("the program that checks histories")

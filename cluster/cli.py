@@ -15,6 +15,7 @@ import plan
 import rehearsal
 import status
 import watch
+from arguments import Parser
 from cluster import TOP, Cluster, Run, Unusable
 
 # Between two looks at the whole cluster, which cost the machine more than they take.
@@ -84,8 +85,6 @@ def show(arguments):
 
 def logs(arguments):
     cluster = current()
-    if arguments.region not in plan.NETWORKS:
-        raise Unusable(f"there is no region '{arguments.region}': choose one of {', '.join(plan.NETWORKS)}")
     command = cluster.ssh_command(watch.monitor(arguments.region), watch.search(arguments.words))
     os.execvp("nsenter", [*cluster.cloud.at_operator(), *command])
 
@@ -165,7 +164,6 @@ def freeze(arguments):
 
 def partition(arguments):
     cloud = current().cloud
-    part(arguments.part)
     if cloud.is_cut(arguments.part):
         raise Unusable(f"{arguments.part} is cut off: './dev cluster heal {arguments.part}' ends that")
     cloud.cut(arguments.part)
@@ -173,7 +171,6 @@ def partition(arguments):
 
 def heal(arguments):
     cluster = current()
-    part(arguments.part)
     machine = cluster.machines.get(arguments.part)
     frozen, cut = machine is not None and machine.is_frozen(), cluster.cloud.is_cut(arguments.part)
     if not frozen and not cut:
@@ -184,13 +181,25 @@ def heal(arguments):
         cluster.cloud.heal(arguments.part)
 
 
-def part(name):
-    if name not in plan.PARTS:
-        raise Unusable(f"there is no '{name}': choose a host, a zone or a region of {', '.join(plan.PARTS)}")
+def one_of(names, what):
+    """A type of arguments: a name that there is."""
+
+    def check(text):
+        if text not in names:
+            raise argparse.ArgumentTypeError(f"there is no {what} '{text}': choose one of {', '.join(names)}")
+        return text
+
+    return check
+
+
+HOST = one_of([*plan.PLACES, *plan.SPARES, *plan.SUCCESSORS], "host")
+PART = one_of(plan.PARTS, "host, zone or region")
+REGION = one_of(plan.NETWORKS, "region")
+PLAYBOOK = one_of(sorted(path.name for path in (TOP / "ansible").glob("*.yml")), "playbook")
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(prog="./dev cluster", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="./dev cluster", description=__doc__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     named = {
         "up": (up, "make network and hosts, and run the playbook site on them"),
@@ -215,22 +224,22 @@ def parse(arguments):
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(function=function)
         if name in ("ssh", "kill", "fence", "boot", "replace", "add", "remove", "freeze"):
-            command.add_argument("host", metavar="HOST")
+            command.add_argument("host", metavar="HOST", type=HOST)
         if name in ("partition", "heal"):
-            command.add_argument("part", metavar="PART")
+            command.add_argument("part", metavar="PART", type=PART)
         if name == "ssh":
             command.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
         if name == "status":
             command.add_argument("--watch", action="store_true", help="show it again and again, until Ctrl-C")
         if name == "logs":
-            command.add_argument("--region", default=plan.FIRST, help="whose hosts (default: %(default)s)")
+            command.add_argument("--region", type=REGION, default=plan.FIRST, help="whose hosts (default: %(default)s)")
             command.add_argument("words", metavar="PATTERN", nargs=argparse.REMAINDER)
         if name == "roll-out":
             rehearsal.arguments(command)
         if name == "faults":
             campaign.arguments(command)
         if name == "play":
-            command.add_argument("playbook", metavar="PLAYBOOK")
+            command.add_argument("playbook", metavar="PLAYBOOK", type=PLAYBOOK)
             command.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER)
     return parser.parse_args(arguments)
 
@@ -238,7 +247,7 @@ def parse(arguments):
 def main():
     # Ended by a time limit, it cleans up as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    arguments = parse(sys.argv[1:] or ["--help"])
+    arguments = parse(sys.argv[1:])
     try:
         arguments.function(arguments)
     except (Unusable, hosts.Failed, TimeoutError) as error:

@@ -61,12 +61,16 @@ class Client:
             text = answer.read()
             greets = answer.status != 200 or f"Hello, {name}!" in json.loads(text)["message"]
             status, seen = answer.status if greets else 0, self.seen(answer, text, day)
-        except (OSError, ValueError, http.client.HTTPException):
+        except (OSError, ValueError, http.client.HTTPException) as error:
             connection.close()
-            status, seen = 0, [day]
+            status, seen = self.unanswered(connection, error), [day]
         with self.output:
             print(json.dumps([kind, begun, time.monotonic(), status, name, *seen]), flush=True)
         return status
+
+    def unanswered(self, connection, error):
+        """The status of a request without a proper answer."""
+        return 0
 
     def seen(self, answer, text, day):
         """What of an answer is printed besides its status."""

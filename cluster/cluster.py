@@ -88,7 +88,7 @@ class Cluster:
     def write_inventory(self):
         """Tells the playbooks which hosts there are now."""
         # What a cloud's interface does, a command of ours does here, bound to this run.
-        modules = f"{TOP}/cluster:{TOP}/packaging/tests"
+        modules = f"{TOP}/cluster:{TOP}/packaging/tests:{TOP}/packaging"
         fence = f"env CLUSTER_RUN={self.run.folder} PYTHONPATH={modules} {sys.executable} -B {TOP}/cluster/cli.py fence"
         places = [machine.place for machine in self.machines.values()]
         inventory.write(self.inventory / "hosts.yml", places, self.credentials, APT_URL, fence)

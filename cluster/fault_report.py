@@ -94,11 +94,13 @@ def histories(trials):
     if not checked:
         return []
     sums = {name: sum(history[name] for history in checked) for name in ("users", "operations", "unknown", "marked reads")}
+    # Records from before some clients gave up do not have them.
+    given_up = sum(history.get("given up", 0) for history in checked)
     wrong = sum(len(history["wrong"]) for history in checked)
     return [
         f"\n**Histories** of {sums['users']:,} users through {len(checked)} faults: {sums['operations']:,} operations checked, {wrong} histories not"
-        f" linearizable. {sums['unknown']:,} writes had an unknown outcome; {sums['marked reads']:,} reads said that they came from a replica and"
-        " were left out.\n"
+        f" linearizable. {sums['unknown']:,} writes had an unknown outcome, and {given_up:,} more because their client gave up;"
+        f" {sums['marked reads']:,} reads said that they came from a replica and were left out.\n"
     ]
 
 

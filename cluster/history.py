@@ -6,6 +6,7 @@ import subprocess
 
 import hosts
 from cluster import TOP
+from history_client import GAVE_UP
 from ledger import Ledger
 
 UNWRITTEN = 0
@@ -19,8 +20,8 @@ class HistoryLedger(Ledger):
     checked = None
 
     def failed(self, kind):
-        """Requests without a proper answer. That somebody is not there is one: whether it may be is for the check."""
-        return [request for request in super().failed(kind) if (kind, request[3]) != ("GET", 404)]
+        """Requests without a proper answer: not those whose client gave up, nor a 404, of which the check says whether it may be."""
+        return [request for request in super().failed(kind) if request[3] != GAVE_UP and (kind, request[3]) != ("GET", 404)]
 
     def check(self, region, since):
         """Sentences about users whose history is wrong; those who were asked for before `since` show nothing."""
@@ -33,7 +34,8 @@ class HistoryLedger(Ledger):
             "users": len(histories),
             "not checked": len(early),
             "operations": sum(map(len, histories.values())),
-            "unknown": sum(is_unknown(request) for request in requests),
+            "unknown": sum(is_unknown(request) and request[3] != GAVE_UP for request in requests),
+            "given up": sum(request[3] == GAVE_UP for request in requests),
             "marked reads": sum(shows_nothing(request) for request in requests),
             "wrong": {user: histories[user] for user in wrong},
         }

@@ -166,7 +166,7 @@ def test_old_images_are_pruned_but_never_one_that_a_launch_template_uses(aws, di
 
 @pytest.mark.parametrize("name", ["image.raw", "dob-api_1.0.0_riscv64.raw", "dob-api_1.0.0_amd64.raw"])
 def test_a_wrong_file_is_refused_in_one_sentence(aws, tmp_path, name):
-    said = publish(tmp_path / name, status=1).stderr
+    said = publish(tmp_path / name, status=64).stderr
     assert said.startswith("ami/publish: ") and said.count("\n") == 1, said
 
 

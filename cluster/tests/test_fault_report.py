@@ -57,10 +57,11 @@ def test_writes_that_were_not_carried_are_told(report):
 
 
 def test_histories_are_summed_up(report):
-    history = {"users": 10, "not checked": 1, "operations": 1500, "unknown": 3, "marked reads": 7, "wrong": {}}
+    history = {"users": 10, "not checked": 1, "operations": 1500, "unknown": 3, "given up": 40, "marked reads": 7, "wrong": {}}
     lines = report(trial(1, "switchover", 2, history=history), trial(2, "switchover", 2, history=history | {"wrong": {"ada": []}}))
     said = next(line for line in lines if line.startswith("**Histories**"))
     assert "20 users through 2 faults: 3,000 operations checked, 1 histories not linearizable. 6 writes" in said
+    assert "80 more because their client gave up" in said
     assert "14 reads said" in said
 
 

@@ -1,0 +1,22 @@
+"""The command line of a task in Python: what lib.sh's `wrong` and `understood` are for the others."""
+
+import argparse
+import os
+import sys
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one sentence what is wrong, and exits with 64."""
+
+    def __init__(self, **options):
+        super().__init__(**{"allow_abbrev": False} | options)
+
+    def error(self, message):
+        self.exit(64, f"{self.prog}: {' '.join(message.split())}; see --help\n")
+
+    def parse_args(self, *arguments):
+        parsed = super().parse_args(*arguments)
+        # Whoever only asks whether the arguments are right is told by this code.
+        if code := os.environ.get("ARGUMENTS_ONLY"):
+            sys.exit(int(code))
+        return parsed

@@ -22,6 +22,9 @@ const MAX_BATCH: usize = 1024;
 /// connection or its server is soon done to that job alone.
 const SHRINK: u32 = 4;
 
+/// How often a job is put back until it leaves alone.
+const ALONE: u32 = MAX_BATCH.ilog2().div_ceil(SHRINK);
+
 /// A question with the place for its answer.
 #[derive(Debug)]
 pub(super) struct Job<Q, A> {
@@ -89,19 +92,25 @@ impl<Q, A> Queue<Q, A> {
     ///
     /// The queue is full, or it is closed.
     pub(super) async fn ask(&self, question: Q) -> Result<A, StoreError> {
-        self.admit(question, self.0.capacity)?.await
+        self.admit(question, self.0.capacity, 0)?.await
     }
 
-    /// The same for a question that was admitted before: a full queue does not refuse it.
+    /// The same for a question that was admitted before and could not be answered: a full queue does not refuse it, and it
+    /// leaves alone.
     ///
     /// # Errors
     ///
     /// The queue is closed.
     pub(super) async fn ask_again(&self, question: Q) -> Result<A, StoreError> {
-        self.admit(question, usize::MAX)?.await
+        self.admit(question, usize::MAX, ALONE)?.await
     }
 
-    fn admit(&self, question: Q, capacity: usize) -> Result<impl Future<Output = Result<A, StoreError>>, StoreError> {
+    fn admit(
+        &self,
+        question: Q,
+        capacity: usize,
+        put_back: u32,
+    ) -> Result<impl Future<Output = Result<A, StoreError>>, StoreError> {
         let (reply, answer) = oneshot::channel();
         let number = {
             let mut waiting = self.waiting();
@@ -113,7 +122,7 @@ impl<Q, A> Queue<Q, A> {
             }
             let number = waiting.next;
             waiting.next += 1;
-            waiting.jobs.push_back(Job { question, reply, number, put_back: 0 });
+            waiting.jobs.push_back(Job { question, reply, number, put_back });
             number
         };
         self.0.depth.inc();
@@ -165,11 +174,15 @@ impl<Q, A> Queue<Q, A> {
         if waiting.jobs.is_empty() && waiting.closed { None } else { Some(!waiting.jobs.is_empty()) }
     }
 
-    /// The next batch; jobs that were put back come first and leave in smaller ones.
+    /// The next batch, as small as its jobs want it.
     fn take(&self) -> Vec<Job<Q, A>> {
         let mut waiting = self.waiting();
-        let put_back = waiting.jobs.front().map_or(0, |job| job.put_back);
-        let most = (MAX_BATCH >> put_back.saturating_mul(SHRINK).min(10)).min(waiting.jobs.len());
+        let mut most = MAX_BATCH;
+        let fits = |(before, job): &(usize, &Job<Q, A>)| {
+            most = most.min(MAX_BATCH >> (job.put_back.min(ALONE) * SHRINK).min(MAX_BATCH.ilog2()));
+            *before < most
+        };
+        let most = waiting.jobs.iter().enumerate().take_while(fits).count();
         let jobs: Vec<_> = waiting.jobs.drain(..most).collect();
         let are_left = !waiting.jobs.is_empty();
         drop(waiting);
@@ -212,6 +225,11 @@ impl<Q, A> Batch<Q, A> {
             // The client may have left meanwhile.
             let _ = job.reply.send(answer());
         }
+    }
+
+    /// Whether the batch is a single job that was put back until it left alone.
+    pub(super) fn is_last_resort(&self) -> bool {
+        self.jobs.len() == 1 && self.jobs[0].put_back >= ALONE
     }
 
     /// Sorts by `key`; jobs with the same key stay in order of arrival.
@@ -375,10 +393,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_full_queue_does_not_refuse_what_it_admitted_before() {
-        let queue = queue(1);
-        let _first = ask(&queue, 1);
-        assert!(poll(pin!(queue.ask_again(2))).is_pending());
+    async fn what_was_admitted_before_is_not_refused_by_a_full_queue_and_leaves_alone() {
+        let queue = queue(2);
+        let (_first, _second) = (ask(&queue, 1), ask(&queue, 2));
+        let mut again = pin!(queue.ask_again(3));
+        assert!(poll(again.as_mut()).is_pending());
+        let (questions, _batch) = next(&queue).await;
+        assert_eq!(questions, [1, 2]);
+        let _fourth = ask(&queue, 4);
+        let (questions, batch) = next(&queue).await;
+        assert_eq!((questions, batch.is_some_and(|batch| batch.is_last_resort())), (vec![3], true));
     }
 
     #[tokio::test]

@@ -101,6 +101,23 @@ pub(super) enum Failure {
     Outdated(&'static str, &'static str),
 }
 
+/// The kind of a statement without an answer.
+const TIMED_OUT: &str = "no_answer";
+
+impl Failure {
+    /// To whom the failure is charged, its kind for metrics, and what to say.
+    fn judge(self) -> (Verdict, &'static str, String) {
+        match self {
+            Self::Refused(error) => {
+                let (verdict, kind) = Verdict::on(&error);
+                (verdict, kind, describe(&error))
+            }
+            Self::TimedOut => (Verdict::Connection, TIMED_OUT, "no answer within the deadline".to_owned()),
+            Self::Outdated(kind, sentence) => (Verdict::Connection, kind, sentence.to_owned()),
+        }
+    }
+}
+
 /// How the time with one connection ended.
 enum End {
     /// The connection is lost.
@@ -203,22 +220,23 @@ impl<W: Work> Lane<W> {
         let end = Instant::now() + DIVISION;
         let mut parts = vec![batch];
         while let Some(batch) = parts.pop() {
-            let error = match W::send(self, link, &batch).await {
+            let (verdict, kind, error) = match W::send(self, link, &batch).await {
                 Ok(answers) => {
                     let mut answers = answers.into_iter();
                     batch.answer(|| answers.next().unwrap_or(Err(Refusal::Later)));
                     continue;
                 }
-                Err(Failure::Refused(error)) => error,
-                Err(Failure::TimedOut) => {
-                    self.hosts.host(link.index).abandon(link.session.backend);
-                    return Err(self.lost(link, "timeout", "no answer within the deadline"));
-                }
-                Err(Failure::Outdated(kind, sentence)) => return Err(self.lost(link, kind, sentence)),
+                Err(failure) => failure.judge(),
             };
-            let (verdict, kind) = Verdict::on(&error);
             if verdict == Verdict::Connection {
-                return Err(self.lost(link, kind, &describe(&error)));
+                if kind == TIMED_OUT {
+                    self.hosts.host(link.index).abandon(link.session.backend);
+                }
+                // What breaks each connection that it is sent on waits longer from time to time.
+                if batch.is_last_resort() {
+                    batch.answer(|| Err(Refusal::Later));
+                }
+                return Err(self.lost(link, kind, &error));
             }
             let is_one_row = batch.iter().all(|job| W::same_row(&job.question, &batch[0].question));
             if !is_one_row && Instant::now() < end {
@@ -226,7 +244,7 @@ impl<W: Work> Lane<W> {
                 parts.extend(batch.divide(size));
                 continue;
             }
-            self.refused(link, kind, &describe(&error));
+            self.refused(link, kind, &error);
             if verdict == Verdict::Host {
                 self.hosts.host(link.index).suspect();
             }

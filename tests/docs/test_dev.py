@@ -179,6 +179,9 @@ def test_clean_leaves_a_named_folder_that_cargo_did_not_make(made):
     ended = made.dev("clean", CARGO_TARGET_DIR=made.home / "other")
     assert f"leaving {made.home}/other: cargo did not make it" in ended.out
     assert (made.home / "other/x").exists() and (made.top / "target/CACHEDIR.TAG").exists()
+    (made.home / "other/.rustc_info.json").touch()
+    made.settle()
+    assert f"removing {made.home}/other: 1 MB" in made.dev("clean", CARGO_TARGET_DIR=made.home / "other").out
 
 
 def test_the_suites_end_with_what_each_took_and_their_sum(tmp_path):

@@ -1,4 +1,4 @@
-"""A copy of the project in which a task can do no harm: whatever it would install, ask or build is a trap."""
+"""A copy of the project in which a task can do no harm: each program that installs, builds or asks the network is a trap."""
 
 import os
 import pathlib
@@ -31,7 +31,7 @@ class Ended(typing.NamedTuple):
 
 
 class Checkout:
-    """The copy, with `dev` in it and a symbolic link to that elsewhere. A task runs as nobody, unless a test may not become that."""
+    """The copy, with `dev` in it and a symbolic link to that elsewhere. A task runs as nobody where the tests run as root."""
 
     def __init__(self, top, system="Linux", link=False):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="dob-api-dev-"))
@@ -50,7 +50,7 @@ class Checkout:
         self.trapped.write_text("")
         if os.getuid() == 0:
             subprocess.run(["chown", "-R", f"{NOBODY}:{NOBODY}", self.folder], check=True)
-        self.held = self._files()
+        self.settle()
 
     def _path(self):
         """The only programs that there are."""
@@ -75,8 +75,12 @@ class Checkout:
         """What stands in the copy and in the home, with the time of its last change."""
         return {path: path.lstat().st_mtime_ns for kept in (self.top, self.home) for path in kept.rglob("*") if not path.is_dir()}
 
+    def settle(self):
+        """Takes the files as they are: only what changes from now on was done by a task."""
+        self.held = self._files()
+
     def dev(self, *arguments, **environment):
-        """Runs a task of the copy, and tells what it did that a traveller through a help text does not expect."""
+        """Runs a task of the copy without a network, and returns which traps it called and which files it changed."""
         self.trapped.write_text("")
         known = {"PATH": str(self.path), "HOME": str(self.home), "TRAPPED": str(self.trapped), "LC_ALL": "C.UTF-8", "TMPDIR": str(self.home)}
         alone = ["unshare", "--net", "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if os.getuid() == 0 else []

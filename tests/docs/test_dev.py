@@ -112,7 +112,7 @@ def test_a_wrong_argument_further_on_is_refused_in_one_sentence(linux, arguments
 @pytest.mark.parametrize("task", [task for task in TASKS if task not in ANYWHERE])
 def test_another_system_than_linux_is_named_in_one_sentence(darwin, task):
     (darwin.home / "dob-api_1.0.0_amd64.raw").touch()
-    darwin.held = darwin._files()
+    darwin.settle()
     arguments = [word.replace("home/", f"{darwin.home}/") for word in RIGHT.get(task, [])]
     assert bool(arguments) == needs_an_argument(task)
     ended = darwin.dev(task, *arguments)
@@ -143,11 +143,11 @@ def made(linux):
         path.write_bytes(bytes(2**20))
     if os.getuid() == 0:
         subprocess.run(["chown", "-R", "65534:65534", linux.folder], check=True)
-    linux.held = linux._files()
+    linux.settle()
     yield linux
     for file in ("top/target", "top/fuzz/target", "top/fuzz/artifacts", "home/.cache", "home/other"):
         shutil.rmtree(linux.folder / file, ignore_errors=True)
-    linux.held = linux._files()
+    linux.settle()
 
 
 def names(made, changed):
@@ -167,7 +167,7 @@ def test_clean_removes_what_was_made_and_says_how_much(made):
 def test_clean_leaves_what_a_process_uses(made):
     program = made.home / ".cache/dob-api/tools/x"
     shutil.copy(shutil.which("sleep"), program)
-    made.held = made._files()
+    made.settle()
     with subprocess.Popen([program, "infinity"]) as process:
         ended = made.dev("clean")
         process.kill()
@@ -179,6 +179,9 @@ def test_clean_leaves_a_named_folder_that_cargo_did_not_make(made):
     ended = made.dev("clean", CARGO_TARGET_DIR=made.home / "other")
     assert f"leaving {made.home}/other: cargo did not make it" in ended.out
     assert (made.home / "other/x").exists() and (made.top / "target/CACHEDIR.TAG").exists()
+    (made.home / "other/.rustc_info.json").touch()
+    made.settle()
+    assert f"removing {made.home}/other: 1 MB" in made.dev("clean", CARGO_TARGET_DIR=made.home / "other").out
 
 
 def test_the_suites_end_with_what_each_took_and_their_sum(tmp_path):

@@ -227,6 +227,12 @@ impl<Q, A> Batch<Q, A> {
         }
     }
 
+    /// Forgets the jobs whose clients have left; false if none is left.
+    pub(super) fn forget_gone(&mut self) -> bool {
+        self.jobs.retain(|job| !job.reply.is_closed());
+        !self.jobs.is_empty()
+    }
+
     /// Whether the batch is a single job that was put back until it left alone.
     pub(super) fn is_last_resort(&self) -> bool {
         self.jobs.len() == 1 && self.jobs[0].put_back >= ALONE

@@ -219,7 +219,10 @@ impl<W: Work> Lane<W> {
         W::arrange(&mut batch);
         let end = Instant::now() + DIVISION;
         let mut parts = vec![batch];
-        while let Some(batch) = parts.pop() {
+        while let Some(mut batch) = parts.pop() {
+            if !batch.forget_gone() {
+                continue;
+            }
             let (verdict, kind, error) = match W::send(self, link, &batch).await {
                 Ok(answers) => {
                     let mut answers = answers.into_iter();
@@ -228,6 +231,7 @@ impl<W: Work> Lane<W> {
                 }
                 Err(failure) => failure.judge(),
             };
+            self.metrics.error(W::OPERATION, kind);
             if verdict == Verdict::Connection {
                 if kind == TIMED_OUT {
                     self.hosts.host(link.index).abandon(link.session.backend);
@@ -236,7 +240,8 @@ impl<W: Work> Lane<W> {
                 if batch.is_last_resort() {
                     batch.answer(|| Err(Refusal::Later));
                 }
-                return Err(self.lost(link, kind, &error));
+                self.say(link, "lost a connection of the database", &error);
+                return Err(End::Lost);
             }
             let is_one_row = batch.iter().all(|job| W::same_row(&job.question, &batch[0].question));
             if !is_one_row && Instant::now() < end {
@@ -244,7 +249,7 @@ impl<W: Work> Lane<W> {
                 parts.extend(batch.divide(size));
                 continue;
             }
-            self.refused(link, kind, &error);
+            self.say(link, "the database cannot serve a user", &error);
             if verdict == Verdict::Host {
                 self.hosts.host(link.index).suspect();
             }
@@ -254,21 +259,17 @@ impl<W: Work> Lane<W> {
         Ok(())
     }
 
-    fn lost(&self, link: &Link, kind: &'static str, error: &str) -> End {
-        self.metrics.error(W::OPERATION, kind);
+    /// Logs what went wrong on a connection, but the same no more than once a minute.
+    fn say(&self, link: &Link, what: &str, error: &str) {
         let (host, operation) = (&link.host, W::OPERATION.name());
-        if self.notices.is_due(&format!("{operation} lost {host} {error}")) {
-            tracing::warn!(%host, operation, error, "lost a connection of the database");
+        if self.notices.is_due(&format!("{what} {host} {error}")) {
+            tracing::warn!(%host, operation, error, "{what}");
         }
-        End::Lost
     }
 
-    /// Counts that the database refused a user, and says so.
-    pub(super) fn refused(&self, link: &Link, kind: &'static str, error: &str) {
-        self.metrics.error(W::OPERATION, kind);
-        let (host, operation) = (&link.host, W::OPERATION.name());
-        if self.notices.is_due(&format!("{operation} refused {host} {error}")) {
-            tracing::warn!(%host, operation, error, "the database cannot serve a user");
-        }
+    /// Counts a row that cannot be served though the database returned it, and logs it.
+    pub(super) fn unusable(&self, link: &Link, error: &str) {
+        self.metrics.error(W::OPERATION, "row");
+        self.say(link, "the database cannot serve a user", error);
     }
 }

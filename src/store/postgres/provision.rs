@@ -14,7 +14,7 @@ use super::error::{Problem, cannot};
 use super::host::Host;
 use super::hosts::Hosts;
 use super::notice::Notices;
-use super::pool::Manager;
+use super::pool::{CONNECT_DEADLINE, Manager};
 use super::session::Session;
 use super::standing::Role;
 use super::table::CREATE;
@@ -23,14 +23,14 @@ use crate::config::Database;
 /// How long to wait between attempts.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// How long an attempt may take: a database is a copy of many files, and the server ends each statement after a minute.
-const DEADLINE: Duration = Duration::from_mins(3);
+/// How long an attempt may take: a database is a copy of many files, and the server ends each statement after 20 s.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Serializes the hosts that start at the same time: any number, the same for all.
 const LOCK: &str = "SELECT pg_advisory_lock(7291063)";
 
 /// On a slow disk that takes longer than a statement of the service may.
-const PATIENT: &str = "SET statement_timeout = '1min'; SET lock_timeout = '1min'";
+const PATIENT: &str = "SET statement_timeout = '20s'; SET lock_timeout = '20s'";
 
 const TABLE_EXISTS: &str = "SELECT to_regclass('users') IS NOT NULL";
 
@@ -52,7 +52,7 @@ pub(super) async fn as_service(hosts: &Hosts) {
         view.wait_for(|view| view.was_reached() || view.creator().is_some()).await.map(|view| view.creator())
         && let Some(index) = known
     {
-        if !has_failed(timeout(DEADLINE, create_table(hosts.host(index))).await, &notices) {
+        if !has_failed(timeout(CONNECT_DEADLINE * 2, create_table(hosts.host(index))).await, &notices) {
             hosts.host(index).suspect();
             let _ = view.wait_for(|view| view.creator() != Some(index)).await;
         }

@@ -17,8 +17,9 @@ use crate::metrics::Operation;
 use crate::store::queue::Batch;
 use crate::store::{Reading, Source, StoreError};
 
-/// How long a statement may take: what a server that froze costs a read, once.
-const DEADLINE: Duration = Duration::from_secs(1);
+/// How long a statement may take: what a server that froze costs a read, once. More than `statement_timeout` (1 s), so that the
+/// server says which statement is too slow.
+const DEADLINE: Duration = Duration::from_millis(1250);
 
 /// How long the other hosts may take to say whether they know a user whom this replica does not: less than `DEADLINE`.
 const ELSEWHERE_DEADLINE: Duration = Duration::from_millis(300);
@@ -69,7 +70,7 @@ impl Work for Reads {
         let answer = |day| match day {
             Some(Day(Some(date_of_birth))) => Ok(Reading { date_of_birth: Some(date_of_birth), source }),
             Some(Day(None)) => {
-                lane.refused(link, "row", "a row holds a day that is no date of birth");
+                lane.unusable(link, "a row holds a day that is no date of birth");
                 Err(Refusal::Final(StoreError::Unreadable))
             }
             None if source == Source::Primary => Ok(Reading { date_of_birth: None, source }),

@@ -14,18 +14,14 @@ use super::standing::{PROBE, Role, Standing};
 use super::table;
 use super::transport::Hold;
 
-/// What the server enforces by itself, as a session starts with it and as `current_setting` shows it. The write lane says how
-/// the bounds fit; a 204 is sent for what `synchronous_commit` made durable.
-const BOUNDS: [(&str, &[&str]); 4] = [
-    ("statement_timeout", &["800ms"]),
-    ("lock_timeout", &["500ms"]),
-    ("idle_in_transaction_session_timeout", &["5s"]),
-    ("synchronous_commit", &["on", "remote_apply"]),
-];
+/// How long the server lets a session wait, in seconds: what it enforces by itself, in case that the service is gone. `writes`
+/// says how the bounds fit.
+const BOUNDS: [(&str, f64); 3] =
+    [("statement_timeout", 1.0), ("lock_timeout", 0.5), ("idle_in_transaction_session_timeout", 5.0)];
 
-/// Statements are planned once: a server that first saw small batches would plan each of the large ones again. A plan that is
-/// kept must suit a table of any size, so it uses the primary key's index. Nothing but speed depends on these two.
-const PLANS: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off";
+/// A 204 is sent for what is durable. Statements are planned once: a server that first saw small batches would plan each of the
+/// large ones again. A plan that is kept must suit a table of any size, so it uses the primary key's index.
+const OTHERS: &str = "-c synchronous_commit=on -c plan_cache_mode=force_generic_plan -c enable_seqscan=off";
 
 /// The privileges that the service needs and the role lacks.
 const LACKS: &str = "
@@ -50,8 +46,8 @@ pub(super) type Backend = (i32, i64);
 
 /// The options that a session starts with. The last one of a name wins, so these come after those of the URL.
 pub(super) fn options(own: &str) -> String {
-    let bounds = BOUNDS.map(|(name, values)| format!("-c {name}={}", values[0]));
-    format!("{own} {} {PLANS}", bounds.join(" ")).trim_start().to_owned()
+    let bounds = BOUNDS.map(|(name, seconds)| format!("-c {name}={}", seconds * 1000.0));
+    format!("{own} {} {OTHERS}", bounds.join(" "))
 }
 
 impl Session {
@@ -138,26 +134,29 @@ async fn ask(client: &Client, probe: &Statement) -> Result<Standing, Error> {
     Standing::read(&client.query_one(probe, &[]).await?)
 }
 
-/// Reads the bounds back: a pooler may have dropped them.
+/// Reads back what correctness relies on: a pooler may have dropped it.
 async fn verify(client: &Client) -> Result<Backend, Problem> {
     const VERIFY: &str = "
         SELECT pid, (extract(epoch FROM backend_start - '2000-01-01 00:00:00+00') * 1000000)::bigint,
-               ARRAY(SELECT current_setting(name) FROM unnest($1::text[]) AS name)
+               ARRAY(SELECT extract(epoch FROM current_setting(name)::interval)::float8 FROM unnest($1::text[]) AS name),
+               current_setting('synchronous_commit')
         FROM pg_stat_get_activity(pg_backend_pid())";
     let names = BOUNDS.map(|(name, _)| name);
     let failed = cannot("verify the session's bounds");
     let row = client.query_typed_one(VERIFY, &[(&names.as_slice(), Type::TEXT_ARRAY)]).await.map_err(failed)?;
-    let values: Vec<String> = row.try_get(2).map_err(failed)?;
-    for ((name, accepted), value) in BOUNDS.iter().zip(&values) {
-        if !accepted.contains(&value.as_str()) {
-            return Err(Problem::from(format!(
-                "{name} is {value} instead of {wanted}: a pooler dropped the startup parameter `options`, or something set it \
-                 within the session; connect to PostgreSQL directly, or ALTER ROLE … SET {name} = '{wanted}'",
-                wanted = accepted[0]
-            )));
-        }
+    let (seconds, commit): (Vec<f64>, &str) = (row.try_get(2).map_err(failed)?, row.try_get(3).map_err(failed)?);
+    let bounds = BOUNDS.iter().zip(seconds);
+    let wrong = bounds.filter(|((_, most), seconds)| *seconds <= 0.0 || seconds > most);
+    let wrong = wrong.map(|((name, most), seconds)| (*name, format!("{seconds} s"), format!("{} ms", most * 1000.0)));
+    let commit = (commit != "on" && commit != "remote_apply")
+        .then(|| ("synchronous_commit", commit.to_owned(), "on".to_owned()));
+    match wrong.chain(commit).next() {
+        None => Ok((row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?)),
+        Some((name, found, wanted)) => Err(Problem::from(format!(
+            "{name} is {found} instead of {wanted}: a pooler dropped the startup parameter `options`, or something set it within \
+             the session; connect to PostgreSQL directly, or ALTER ROLE … SET {name} = '{wanted}'"
+        ))),
     }
-    Ok((row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?))
 }
 
 impl fmt::Debug for Session {

@@ -3,7 +3,7 @@
 //! A statement whose answer does not come is sent again on another connection, while the first one may still stand
 //! in the server's socket. It must not be carried out later, over a newer write that was acknowledged meanwhile. So
 //! the bounds fit into each other: the server starts a statement within [`BEGIN_WITHIN`] by its own clock or writes
-//! nothing, ends it within `statement_timeout` (0.8 s), and only after both, at [`DEADLINE`], the lane gives it up.
+//! nothing, ends it within `statement_timeout` (1 s), and only after both, at [`DEADLINE`], the lane gives it up.
 
 use std::time::Duration;
 

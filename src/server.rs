@@ -2,6 +2,7 @@
 
 mod activity;
 mod connection;
+mod watch;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};

@@ -27,11 +27,16 @@ pub(super) struct Activity {
     doing: AtomicU8,
     /// Whether anything was noted since the last tick.
     is_new: AtomicBool,
+    has_left: AtomicBool,
 }
 
 impl Activity {
     pub(super) fn new() -> Self {
-        Self { doing: AtomicU8::new(Doing::Idle as u8), is_new: AtomicBool::new(true) }
+        Self {
+            doing: AtomicU8::new(Doing::Idle as u8),
+            is_new: AtomicBool::new(true),
+            has_left: AtomicBool::new(false),
+        }
     }
 
     /// Notes what the connection does from now on.
@@ -43,6 +48,15 @@ impl Activity {
     pub(super) fn doing(&self) -> Doing {
         let doing = self.doing.load(Ordering::Relaxed);
         [Doing::Idle, Doing::Head].into_iter().find(|known| *known as u8 == doing).unwrap_or(Doing::Request)
+    }
+
+    /// Notes that the client sends no more.
+    pub(super) fn leave(&self) {
+        self.has_left.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_left(&self) -> bool {
+        self.has_left.load(Ordering::Relaxed)
     }
 }
 

@@ -1,26 +1,28 @@
 //! One connection from its first byte to its last.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Server;
-use super::activity::{Activity, Doing, Observed, Stopwatch};
+use super::activity::{Activity, Doing, Observed};
+use super::watch::{Event, Watch};
 use crate::http::{self, Answer};
 use crate::lifecycle::Phase;
 
 /// The largest head of a request in bytes, and with it the most that a connection buffers.
 const MAX_HEAD: usize = 16 * 1024;
-
-/// How long an idle connection is still listened to when the service closes: requests may be on their way.
-const LAST_CALL: Duration = Duration::from_millis(100);
 
 /// How long after its start a request is still answered whose client sends no more. A client that left and one that
 /// only ended its half look alike; the second gets its answer from a service that is well.
@@ -44,10 +46,11 @@ pub(super) async fn serve<H: Answer>(server: &Server<H>, mut stream: TcpStream) 
         async move {
             activity.enter(Doing::Request);
             let began = Instant::now();
-            let response = tokio::select! {
-                biased;
-                response = handler.answer(request, began.into_std()) => response,
-                () = leaves(shared, began) => {
+            // Less work than `select!`, which every request would do.
+            let (answer, leaves) = (pin!(handler.answer(request, began.into_std())), pin!(leaves(activity, began)));
+            let response = match select(answer, leaves).await {
+                Either::Left((response, _)) => response,
+                Either::Right(((), _)) => {
                     metrics.abandoned.inc();
                     http::abandoned()
                 }
@@ -66,17 +69,8 @@ pub(super) async fn serve<H: Answer>(server: &Server<H>, mut stream: TcpStream) 
         .writev(false)
         .serve_connection(TokioIo::new(observed), service);
 
-    // Ticks instead of a timer a request: a timeout comes up to a quarter late, and requests pay nothing for it.
-    let tick = limits.header_timeout.min(limits.keep_alive) / 4;
-    let mut stopwatch = Stopwatch::new(tick);
-    let mut ticks = interval(tick);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let closing = async {
-        lifecycle.reached(Phase::Closing).await;
-        sleep(LAST_CALL).await;
-    };
-    tokio::pin!(closing);
-    let mut is_closing = false;
+    // In a set, so that the watch is polled when it is woken itself, and not by each request.
+    let mut watches = FuturesUnordered::from_iter([Watch::new(shared, &activity, limits, lifecycle).next()]);
     let answer = loop {
         tokio::select! {
             biased;
@@ -84,17 +78,17 @@ pub(super) async fn serve<H: Answer>(server: &Server<H>, mut stream: TcpStream) 
             ended = &mut connection => {
                 break (ended.is_err() && activity.doing() == Doing::Head).then(http::raw_malformed);
             }
-            () = &mut closing, if !is_closing => {
-                is_closing = true;
-                std::pin::Pin::new(&mut connection).graceful_shutdown();
+            Some((event, watch)) = watches.next() => {
+                match event {
+                    Event::Closing => std::pin::Pin::new(&mut connection).graceful_shutdown(),
+                    Event::Left => activity.leave(),
+                    Event::TimedOut(answer) => break answer,
+                }
+                watches.push(watch.next());
             }
-            _ = ticks.tick() => match stopwatch.read(&activity) {
-                (Doing::Idle, time) if time >= limits.keep_alive => break None,
-                (Doing::Head, time) if time >= limits.header_timeout => break Some(http::raw_timeout()),
-                _ => {}
-            },
         }
     };
+    drop(watches);
     let has_ended = connection.into_parts().io.into_inner().has_ended;
     match answer {
         Some(answer) => say(stream, &answer).await,
@@ -110,10 +104,9 @@ pub(super) async fn serve<H: Answer>(server: &Server<H>, mut stream: TcpStream) 
 }
 
 /// Returns when a request that began then is no longer answered, because its client sends no more.
-async fn leaves(stream: &TcpStream, began: Instant) {
-    // Nobody sends urgent bytes here, and the end of what the client sends satisfies this interest too, at once and
-    // also behind bytes that are not read yet.
-    let _ = stream.ready(Interest::PRIORITY).await;
+async fn leaves(activity: &Activity, began: Instant) {
+    // A connection is polled, and this with it, after its client's leaving is noted.
+    poll_fn(|_| if activity.has_left() { Poll::Ready(()) } else { Poll::Pending }).await;
     sleep_until(began + FAREWELL).await;
 }
 

@@ -1,12 +1,11 @@
 //! One connection from its first byte to its last.
 
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::poll_fn;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -17,9 +16,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Server;
 use super::activity::{Activity, Doing, Observed};
-use super::watch::{Event, Watch};
+use super::watch::{self, Event, Stopwatch};
 use crate::http::{self, Answer};
-use crate::lifecycle::Phase;
+use crate::lifecycle::{Lifecycle, Phase};
 
 /// The largest head of a request in bytes, and with it the most that a connection buffers.
 const MAX_HEAD: usize = 16 * 1024;
@@ -38,7 +37,7 @@ pub(super) async fn serve<H: Answer>(server: &Server<H>, mut stream: TcpStream) 
     // Answers are small and complete: waiting to fill a segment would only delay them.
     let _ = stream.set_nodelay(true);
     let Server { handler, limits, lifecycle, metrics, .. } = server;
-    let activity = Activity::new();
+    let activity = Activity::default();
     let (reader, writer) = stream.split();
     let shared = writer.as_ref();
     let service = service_fn(|request| {
@@ -46,11 +45,10 @@ pub(super) async fn serve<H: Answer>(server: &Server<H>, mut stream: TcpStream) 
         async move {
             activity.enter(Doing::Request);
             let began = Instant::now();
-            // Less work than `select!`, which every request would do.
-            let (answer, leaves) = (pin!(handler.answer(request, began.into_std())), pin!(leaves(activity, began)));
-            let response = match select(answer, leaves).await {
-                Either::Left((response, _)) => response,
-                Either::Right(((), _)) => {
+            let response = tokio::select! {
+                biased;
+                response = handler.answer(request, began.into_std()) => response,
+                () = leaves(activity, began) => {
                     metrics.abandoned.inc();
                     http::abandoned()
                 }
@@ -70,7 +68,9 @@ pub(super) async fn serve<H: Answer>(server: &Server<H>, mut stream: TcpStream) 
         .serve_connection(TokioIo::new(observed), service);
 
     // In a set, so that the watch is polled when it is woken itself, and not by each request.
-    let mut watches = FuturesUnordered::from_iter([Watch::new(shared, &activity, limits, lifecycle).next()]);
+    let watch = |stopwatch| watch::next(shared, &activity, limits, lifecycle, stopwatch);
+    let mut watches =
+        FuturesUnordered::from_iter([watch(Stopwatch::new(limits.header_timeout.min(limits.keep_alive)))]);
     let answer = loop {
         tokio::select! {
             biased;
@@ -78,56 +78,58 @@ pub(super) async fn serve<H: Answer>(server: &Server<H>, mut stream: TcpStream) 
             ended = &mut connection => {
                 break (ended.is_err() && activity.doing() == Doing::Head).then(http::raw_malformed);
             }
-            Some((event, watch)) = watches.next() => {
+            Some((event, stopwatch)) = watches.next() => {
                 match event {
-                    Event::Closing => std::pin::Pin::new(&mut connection).graceful_shutdown(),
-                    Event::Left => activity.leave(),
-                    Event::TimedOut(answer) => break answer,
+                    Event::Closing => {
+                        activity.is_closing.store(true, Ordering::Relaxed);
+                        std::pin::Pin::new(&mut connection).graceful_shutdown();
+                    }
+                    Event::Left => activity.has_left.store(true, Ordering::Relaxed),
+                    Event::TimedOut(doing) => break (doing == Doing::Head).then(http::raw_timeout),
                 }
-                watches.push(watch.next());
+                watches.push(watch(stopwatch));
             }
         }
     };
     drop(watches);
     let has_ended = connection.into_parts().io.into_inner().has_ended;
     match answer {
-        Some(answer) => say(stream, &answer).await,
+        Some(answer) => say(stream, &answer, lifecycle).await,
         None if has_ended => {}
-        None => {
-            linger(stream, async {
-                let _ = timeout(LINGER, lifecycle.reached(Phase::Closing)).await;
-                sleep(PAUSE).await;
-            })
-            .await;
-        }
+        None => linger(stream, LINGER, lifecycle).await,
     }
 }
 
 /// Returns when a request that began then is no longer answered, because its client sends no more.
 async fn leaves(activity: &Activity, began: Instant) {
     // A connection is polled, and this with it, after its client's leaving is noted.
-    poll_fn(|_| if activity.has_left() { Poll::Ready(()) } else { Poll::Pending }).await;
+    poll_fn(|_| if activity.has_left.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }).await;
     sleep_until(began + FAREWELL).await;
 }
 
 /// Tells a client that it is one too many.
-pub(super) async fn refuse(stream: TcpStream) {
-    say(stream, &http::raw_overload()).await;
+pub(super) async fn refuse(stream: TcpStream, lifecycle: &Lifecycle) {
+    say(stream, &http::raw_overload(), lifecycle).await;
 }
 
-async fn say(mut stream: TcpStream, response: &[u8]) {
+async fn say(mut stream: TcpStream, response: &[u8], lifecycle: &Lifecycle) {
     if let Ok(Ok(())) = timeout(PAUSE, stream.write_all(response)).await {
-        linger(stream, sleep(PAUSE)).await;
+        linger(stream, Duration::ZERO, lifecycle).await;
     }
 }
 
-/// Closes our half and reads on until the client closes its own, pauses for long, or `enough` has come.
-async fn linger(mut stream: TcpStream, enough: impl Future<Output = ()>) {
+/// Closes our half and reads on until the client closes its own or pauses for long, or one pause after `limit` or the
+/// end of the service.
+async fn linger(mut stream: TcpStream, limit: Duration, lifecycle: &Lifecycle) {
     if stream.shutdown().await.is_err() {
         return;
     }
     let mut waste = vec![0; 16 * 1024];
     let reading = async { while let Ok(Ok(1..)) = timeout(PAUSE, stream.read(&mut waste)).await {} };
+    let enough = async {
+        let _ = timeout(limit, lifecycle.reached(Phase::Closing)).await;
+        sleep(PAUSE).await;
+    };
     tokio::select! {
         () = reading => {}
         () = enough => {}

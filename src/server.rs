@@ -2,6 +2,7 @@
 
 mod activity;
 mod connection;
+mod watch;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -122,8 +123,9 @@ impl<H: Answer> Server<H> {
     fn refuse(&self, stream: TcpStream) {
         self.metrics.refused.inc();
         let Ok(permit) = self.refusals.clone().try_acquire_owned() else { return };
+        let lifecycle = self.lifecycle.clone();
         tokio::spawn(async move {
-            connection::refuse(stream).await;
+            connection::refuse(stream, &lifecycle).await;
             drop(permit);
         });
     }

@@ -1,10 +1,9 @@
-//! What a connection is doing, noted where it is cheap and judged at a tick.
+//! What a connection is doing, noted where it is cheap.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -22,47 +21,30 @@ pub(super) enum Doing {
 }
 
 /// A connection's notes on itself. One thread writes and reads them; they are atomic because connections are `Send`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Activity {
     doing: AtomicU8,
-    /// Whether anything was noted since the last tick.
-    is_new: AtomicBool,
+    /// Whether a stopwatch has read what the connection does now.
+    pub(super) was_read: AtomicBool,
+    /// Whether the service closes.
+    pub(super) is_closing: AtomicBool,
+    /// Whether the client sends no more.
+    pub(super) has_left: AtomicBool,
 }
 
 impl Activity {
-    pub(super) fn new() -> Self {
-        Self { doing: AtomicU8::new(Doing::Idle as u8), is_new: AtomicBool::new(true) }
-    }
-
     /// Notes what the connection does from now on.
     pub(super) fn enter(&self, doing: Doing) {
         self.doing.store(doing as u8, Ordering::Relaxed);
-        self.is_new.store(true, Ordering::Relaxed);
+        self.was_read.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn doing(&self) -> Doing {
-        let doing = self.doing.load(Ordering::Relaxed);
-        [Doing::Idle, Doing::Head].into_iter().find(|known| *known as u8 == doing).unwrap_or(Doing::Request)
-    }
-}
-
-/// Measures, tick by tick, how long a connection has been doing the same thing.
-#[derive(Debug)]
-pub(super) struct Stopwatch {
-    tick: Duration,
-    ticks: u32,
-}
-
-impl Stopwatch {
-    pub(super) fn new(tick: Duration) -> Self {
-        Self { tick, ticks: 0 }
-    }
-
-    /// To be called at each tick: what the connection does, and for how long at least.
-    pub(super) fn read(&mut self, activity: &Activity) -> (Doing, Duration) {
-        let is_new = activity.is_new.swap(false, Ordering::Relaxed);
-        self.ticks = if is_new { 0 } else { self.ticks.saturating_add(1) };
-        (activity.doing(), self.tick.saturating_mul(self.ticks))
+        match self.doing.load(Ordering::Relaxed) {
+            0 => Doing::Idle,
+            1 => Doing::Head,
+            _ => Doing::Request,
+        }
     }
 }
 
@@ -113,25 +95,5 @@ impl AsyncWrite for Observed<'_> {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn time_counts_while_nothing_changes_and_starts_again_at_each_step() {
-        let (activity, tick) = (Activity::new(), Duration::from_secs(1));
-        let mut stopwatch = Stopwatch::new(tick);
-        assert_eq!(stopwatch.read(&activity), (Doing::Idle, Duration::ZERO));
-        assert_eq!(stopwatch.read(&activity), (Doing::Idle, tick));
-        assert_eq!(stopwatch.read(&activity), (Doing::Idle, tick * 2));
-        activity.enter(Doing::Head);
-        assert_eq!(stopwatch.read(&activity), (Doing::Head, Duration::ZERO));
-        assert_eq!(stopwatch.read(&activity), (Doing::Head, tick));
-        activity.enter(Doing::Request);
-        activity.enter(Doing::Head);
-        assert_eq!(stopwatch.read(&activity), (Doing::Head, Duration::ZERO));
     }
 }

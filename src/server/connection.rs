@@ -1,26 +1,27 @@
 //! One connection from its first byte to its last.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::poll_fn;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Server;
-use super::activity::{Activity, Doing, Observed, Stopwatch};
+use super::activity::{Activity, Doing, Observed};
+use super::watch::{self, Event, Stopwatch};
 use crate::http::{self, Answer};
-use crate::lifecycle::Phase;
+use crate::lifecycle::{Lifecycle, Phase};
 
 /// The largest head of a request in bytes, and with it the most that a connection buffers.
 const MAX_HEAD: usize = 16 * 1024;
-
-/// How long an idle connection is still listened to when the service closes: requests may be on their way.
-const LAST_CALL: Duration = Duration::from_millis(100);
 
 /// How long after its start a request is still answered whose client sends no more. A client that left and one that
 /// only ended its half look alike; the second gets its answer from a service that is well.
@@ -36,7 +37,7 @@ pub(super) async fn serve<H: Answer>(server: &Server<H>, mut stream: TcpStream) 
     // Answers are small and complete: waiting to fill a segment would only delay them.
     let _ = stream.set_nodelay(true);
     let Server { handler, limits, lifecycle, metrics, .. } = server;
-    let activity = Activity::new();
+    let activity = Activity::default();
     let (reader, writer) = stream.split();
     let shared = writer.as_ref();
     let service = service_fn(|request| {
@@ -47,7 +48,7 @@ pub(super) async fn serve<H: Answer>(server: &Server<H>, mut stream: TcpStream) 
             let response = tokio::select! {
                 biased;
                 response = handler.answer(request, began.into_std()) => response,
-                () = leaves(shared, began) => {
+                () = leaves(activity, began) => {
                     metrics.abandoned.inc();
                     http::abandoned()
                 }
@@ -66,17 +67,10 @@ pub(super) async fn serve<H: Answer>(server: &Server<H>, mut stream: TcpStream) 
         .writev(false)
         .serve_connection(TokioIo::new(observed), service);
 
-    // Ticks instead of a timer a request: a timeout comes up to a quarter late, and requests pay nothing for it.
-    let tick = limits.header_timeout.min(limits.keep_alive) / 4;
-    let mut stopwatch = Stopwatch::new(tick);
-    let mut ticks = interval(tick);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let closing = async {
-        lifecycle.reached(Phase::Closing).await;
-        sleep(LAST_CALL).await;
-    };
-    tokio::pin!(closing);
-    let mut is_closing = false;
+    // In a set, so that the watch is polled when it is woken itself, and not by each request.
+    let watch = |stopwatch| watch::next(shared, &activity, limits, lifecycle, stopwatch);
+    let mut watches =
+        FuturesUnordered::from_iter([watch(Stopwatch::new(limits.header_timeout.min(limits.keep_alive)))]);
     let answer = loop {
         tokio::select! {
             biased;
@@ -84,57 +78,58 @@ pub(super) async fn serve<H: Answer>(server: &Server<H>, mut stream: TcpStream) 
             ended = &mut connection => {
                 break (ended.is_err() && activity.doing() == Doing::Head).then(http::raw_malformed);
             }
-            () = &mut closing, if !is_closing => {
-                is_closing = true;
-                std::pin::Pin::new(&mut connection).graceful_shutdown();
+            Some((event, stopwatch)) = watches.next() => {
+                match event {
+                    Event::Closing => {
+                        activity.is_closing.store(true, Ordering::Relaxed);
+                        std::pin::Pin::new(&mut connection).graceful_shutdown();
+                    }
+                    Event::Left => activity.has_left.store(true, Ordering::Relaxed),
+                    Event::TimedOut(doing) => break (doing == Doing::Head).then(http::raw_timeout),
+                }
+                watches.push(watch(stopwatch));
             }
-            _ = ticks.tick() => match stopwatch.read(&activity) {
-                (Doing::Idle, time) if time >= limits.keep_alive => break None,
-                (Doing::Head, time) if time >= limits.header_timeout => break Some(http::raw_timeout()),
-                _ => {}
-            },
         }
     };
+    drop(watches);
     let has_ended = connection.into_parts().io.into_inner().has_ended;
     match answer {
-        Some(answer) => say(stream, &answer).await,
+        Some(answer) => say(stream, &answer, lifecycle).await,
         None if has_ended => {}
-        None => {
-            linger(stream, async {
-                let _ = timeout(LINGER, lifecycle.reached(Phase::Closing)).await;
-                sleep(PAUSE).await;
-            })
-            .await;
-        }
+        None => linger(stream, LINGER, lifecycle).await,
     }
 }
 
 /// Returns when a request that began then is no longer answered, because its client sends no more.
-async fn leaves(stream: &TcpStream, began: Instant) {
-    // Nobody sends urgent bytes here, and the end of what the client sends satisfies this interest too, at once and
-    // also behind bytes that are not read yet.
-    let _ = stream.ready(Interest::PRIORITY).await;
+async fn leaves(activity: &Activity, began: Instant) {
+    // A connection is polled, and this with it, after its client's leaving is noted.
+    poll_fn(|_| if activity.has_left.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }).await;
     sleep_until(began + FAREWELL).await;
 }
 
 /// Tells a client that it is one too many.
-pub(super) async fn refuse(stream: TcpStream) {
-    say(stream, &http::raw_overload()).await;
+pub(super) async fn refuse(stream: TcpStream, lifecycle: &Lifecycle) {
+    say(stream, &http::raw_overload(), lifecycle).await;
 }
 
-async fn say(mut stream: TcpStream, response: &[u8]) {
+async fn say(mut stream: TcpStream, response: &[u8], lifecycle: &Lifecycle) {
     if let Ok(Ok(())) = timeout(PAUSE, stream.write_all(response)).await {
-        linger(stream, sleep(PAUSE)).await;
+        linger(stream, Duration::ZERO, lifecycle).await;
     }
 }
 
-/// Closes our half and reads on until the client closes its own, pauses for long, or `enough` has come.
-async fn linger(mut stream: TcpStream, enough: impl Future<Output = ()>) {
+/// Closes our half and reads on until the client closes its own or pauses for long, or one pause after `limit` or the
+/// end of the service.
+async fn linger(mut stream: TcpStream, limit: Duration, lifecycle: &Lifecycle) {
     if stream.shutdown().await.is_err() {
         return;
     }
     let mut waste = vec![0; 16 * 1024];
     let reading = async { while let Ok(Ok(1..)) = timeout(PAUSE, stream.read(&mut waste)).await {} };
+    let enough = async {
+        let _ = timeout(limit, lifecycle.reached(Phase::Closing)).await;
+        sleep(PAUSE).await;
+    };
     tokio::select! {
         () = reading => {}
         () = enough => {}

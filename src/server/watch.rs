@@ -1,0 +1,100 @@
+//! What happens to a connection besides HTTP: its client leaves, time runs out, the service closes.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
+
+use super::activity::{Activity, Doing};
+use crate::config::Limits;
+use crate::lifecycle::{Lifecycle, Phase};
+
+/// How long an idle connection is still listened to when the service closes: requests may be on their way.
+const LAST_CALL: Duration = Duration::from_millis(100);
+
+/// What a connection must heed.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// The service closes.
+    Closing,
+    /// The client sends no more: it left, or ended its half.
+    Left,
+    /// The connection has been doing this for too long.
+    TimedOut(Doing),
+}
+
+/// Measures, tick by tick, how long a connection has been doing the same thing. Ticks instead of a timer a request: a
+/// timeout comes up to a quarter late, and requests pay nothing for it.
+#[derive(Debug)]
+pub(super) struct Stopwatch {
+    interval: Interval,
+    ticks: u32,
+}
+
+impl Stopwatch {
+    pub(super) fn new(shortest: Duration) -> Self {
+        let mut interval = interval(shortest / 4);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { interval, ticks: 0 }
+    }
+
+    /// To be called at each tick: what the connection does, and for how long at least.
+    fn read(&mut self, activity: &Activity) -> (Doing, Duration) {
+        let is_same = activity.was_read.swap(true, Ordering::Relaxed);
+        self.ticks = if is_same { self.ticks.saturating_add(1) } else { 0 };
+        (activity.doing(), self.interval.period().saturating_mul(self.ticks))
+    }
+}
+
+/// Waits for the next event, and returns the stopwatch for the one after it.
+pub(super) async fn next(
+    stream: &TcpStream,
+    activity: &Activity,
+    limits: &Limits,
+    lifecycle: &Lifecycle,
+    mut stopwatch: Stopwatch,
+) -> (Event, Stopwatch) {
+    let closing = async {
+        lifecycle.reached(Phase::Closing).await;
+        sleep(LAST_CALL).await;
+    };
+    // Nobody sends urgent bytes here, and the end of what the client sends satisfies this interest too, at once and
+    // also behind bytes that are not read yet.
+    let leaving = stream.ready(Interest::PRIORITY);
+    tokio::pin!(closing, leaving);
+    loop {
+        let event = tokio::select! {
+            biased;
+            () = &mut closing, if !activity.is_closing.load(Ordering::Relaxed) => Event::Closing,
+            _ = &mut leaving, if !activity.has_left.load(Ordering::Relaxed) => Event::Left,
+            _ = stopwatch.interval.tick() => match stopwatch.read(activity) {
+                (Doing::Idle, time) if time >= limits.keep_alive => Event::TimedOut(Doing::Idle),
+                (Doing::Head, time) if time >= limits.header_timeout => Event::TimedOut(Doing::Head),
+                _ => continue,
+            },
+        };
+        return (event, stopwatch);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn time_counts_while_nothing_changes_and_starts_again_at_each_step() {
+        let (activity, tick) = (Activity::default(), Duration::from_secs(1));
+        let mut stopwatch = Stopwatch::new(tick * 4);
+        assert_eq!(stopwatch.read(&activity), (Doing::Idle, Duration::ZERO));
+        assert_eq!(stopwatch.read(&activity), (Doing::Idle, tick));
+        assert_eq!(stopwatch.read(&activity), (Doing::Idle, tick * 2));
+        activity.enter(Doing::Head);
+        assert_eq!(stopwatch.read(&activity), (Doing::Head, Duration::ZERO));
+        assert_eq!(stopwatch.read(&activity), (Doing::Head, tick));
+        activity.enter(Doing::Request);
+        activity.enter(Doing::Head);
+        assert_eq!(stopwatch.read(&activity), (Doing::Head, Duration::ZERO));
+    }
+}

@@ -29,7 +29,7 @@ const OTHER_FILES: u64 = 64;
 const ADMIN_CONNECTIONS: usize = 64;
 
 fn main() -> ExitCode {
-    match config::parse(std::env::args_os(), &|name| std::env::var(name).ok()) {
+    match config::parse(std::env::args_os(), &|name| std::env::var_os(name)) {
         Ok(Task::Serve(config)) => match run(*config) {
             Ok(code) => code,
             Err(error) => fail(error, ExitCode::FAILURE),

@@ -74,7 +74,7 @@ impl PostgresStore {
         let (reads, read_exit) = queue::queue(queue_capacity, Operation::Read, metrics);
         let (writes, write_exit) = queue::queue(queue_capacity, Operation::Write, metrics);
         let topology = Arc::new(Topology::new(metrics.clone()));
-        let hosts = Arc::new(Hosts::new(&database.postgres, &database.tls, topology.clone()));
+        let hosts = Arc::new(Hosts::new(&database.postgres, &database.password, &database.tls, topology.clone()));
         let (database, lane_metrics) = (database.clone(), metrics.clone());
         tokio::spawn(async move {
             let first = provision::until_done(&database, &hosts).await;

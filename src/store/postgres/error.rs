@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
+use crate::config::ConfigError;
 use crate::logging::Chain;
 
 /// Why no host could be used.
@@ -15,6 +16,8 @@ pub(super) enum ConnectError {
     Hosts(Vec<(Arc<str>, HostProblem)>),
     /// A host was found, but this could not be done there.
     Step(&'static str, Error),
+    /// There is no password for the role that is to be created.
+    Password(ConfigError),
     /// The table is missing and only replicas answer.
     NoTable,
 }
@@ -26,6 +29,8 @@ pub(super) enum HostProblem {
     Silent,
     /// It or the network refused.
     Refused(Error),
+    /// There is no password to give it.
+    Password(ConfigError),
     /// It takes no writes.
     Replica,
     /// It takes writes on a timeline that another primary has left behind.
@@ -105,6 +110,7 @@ impl fmt::Display for ConnectError {
                 Ok(())
             }
             Self::Step(what, error) => write!(f, "{what}: {}{}", describe(error), remedy(error)),
+            Self::Password(error) => write!(f, "{error}"),
             Self::NoTable => f.write_str("the table users does not exist yet and only replicas answer"),
         }
     }
@@ -117,8 +123,15 @@ impl fmt::Display for HostProblem {
         match self {
             Self::Silent => f.write_str("did not answer in time"),
             Self::Refused(error) => write!(f, "{}{}", describe(error), remedy(error)),
+            Self::Password(error) => write!(f, "{error}"),
             Self::Replica => f.write_str("takes no writes"),
             Self::Superseded => f.write_str("is a former primary that another one has replaced"),
         }
+    }
+}
+
+impl From<Error> for HostProblem {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
     }
 }

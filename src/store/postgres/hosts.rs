@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host as Address, SslMode};
@@ -15,7 +16,7 @@ use super::error::{ConnectError, HostProblem};
 use super::session::{Role, Session};
 use super::topology::Topology;
 use super::watch::Contact;
-use crate::config::TlsPolicy;
+use crate::config::{PasswordSource, TlsPolicy};
 use crate::metrics::Operation;
 
 /// How long one host may take from the first packet to the answer of the probe. `connect_timeout` would bound the TCP
@@ -48,13 +49,14 @@ pub(super) struct Hosts {
 pub(super) struct Host {
     pub(super) name: Arc<str>,
     config: Config,
+    password: PasswordSource,
     tls: MakeRustlsConnect,
     pub(super) contact: Contact,
 }
 
 impl Hosts {
     /// The hosts that `config` names.
-    pub(super) fn new(config: &Config, tls: &TlsPolicy, topology: Arc<Topology>) -> Self {
+    pub(super) fn new(config: &Config, password: &PasswordSource, tls: &TlsPolicy, topology: Arc<Topology>) -> Self {
         let client = rustls::ClientConfig::builder().with_root_certificates(tls.roots.clone()).with_no_client_auth();
         let connector = MakeRustlsConnect::new(client);
         let addresses = config.get_hosts().iter().enumerate();
@@ -70,7 +72,7 @@ impl Hosts {
                 Address::Unix(path) => format!("{}:{port}", path.display()),
             };
             let contact = Contact::new(address, ip, port);
-            Host { name: name.into(), config: own, tls: connector.clone(), contact }
+            Host { name: name.into(), config: own, password: password.clone(), tls: connector.clone(), contact }
         });
         Self { all: hosts.collect(), topology, cut_off: AtomicBool::new(false) }
     }
@@ -157,14 +159,22 @@ fn prefer(best: &mut Option<Session>, session: Session) {
 impl Host {
     pub(super) async fn open(&self) -> (Arc<str>, Result<Session, HostProblem>) {
         let opened = async {
-            let (client, connection) = self.config.connect(self.tls.clone()).await?;
-            Session::new(client, connection, self.name.clone()).await
+            let config = self.config_now().await?;
+            let (client, connection) = config.connect(self.tls.clone()).await?;
+            Ok(Session::new(client, connection, self.name.clone()).await?)
         };
-        let opened = match timeout(CONNECT_DEADLINE, opened).await {
-            Ok(opened) => opened.map_err(HostProblem::Refused),
-            Err(_) => Err(HostProblem::Silent),
-        };
+        let opened = timeout(CONNECT_DEADLINE, opened).await.unwrap_or(Err(HostProblem::Silent));
         (self.name.clone(), opened)
+    }
+
+    /// How to connect, with the password as it is now. Its file may be on a disk that hangs.
+    async fn config_now(&self) -> Result<Config, HostProblem> {
+        let (mut config, password) = (self.config.clone(), self.password.clone());
+        let read = spawn_blocking(move || password.current()).await;
+        if let Some(password) = read.map_or(Ok(None), |read| read.map_err(HostProblem::Password))? {
+            config.password(password);
+        }
+        Ok(config)
     }
 }
 
@@ -178,6 +188,7 @@ fn own_config(config: &Config, tls: &TlsPolicy, address: &Address, port: u16) ->
     if let Some(user) = config.get_user() {
         own.user(user);
     }
+    // An administrator's; that of the service comes from its source.
     if let Some(password) = config.get_password() {
         own.password(password);
     }

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Config, Error};
 use super::error::ConnectError;
 use super::hosts::Hosts;
 use super::session::{Role, Session};
-use crate::config::Database;
+use crate::config::{Database, PasswordSource};
 use crate::metrics::Operation;
 
 /// How long to wait between attempts.
@@ -70,9 +70,8 @@ async fn as_administrator(database: &Database, admin: &Config, hosts: &Hosts) ->
     let session = connect(admin, database, hosts).await?;
     let step = |what| move |error| ConnectError::Step(what, error);
     session.client.batch_execute(LOCK).await.map_err(step("cannot lock"))?;
-    ensure_role(&session.client, role, database.postgres.get_password())
-        .await
-        .map_err(step("cannot create the role"))?;
+    let password = database.password.current().map_err(ConnectError::Password)?;
+    ensure_role(&session.client, role, password.as_deref()).await.map_err(step("cannot create the role"))?;
     ensure_database(&session.client, name, role).await.map_err(step("cannot create the database"))?;
     let mut target = admin.clone();
     target.dbname(name);
@@ -81,7 +80,8 @@ async fn as_administrator(database: &Database, admin: &Config, hosts: &Hosts) ->
 }
 
 async fn connect(config: &Config, database: &Database, hosts: &Hosts) -> Result<Session, ConnectError> {
-    let session = Hosts::new(config, &database.tls, hosts.topology()).find(Operation::Write).await?;
+    let session =
+        Hosts::new(config, &PasswordSource::None, &database.tls, hosts.topology()).find(Operation::Write).await?;
     let bounds = session.client.batch_execute(PATIENT).await;
     bounds.map_err(|error| ConnectError::Step("cannot set the session's time limits", error))?;
     Ok(session)

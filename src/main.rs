@@ -125,7 +125,7 @@ async fn serve(mut config: Config, outlet: &Outlet) -> Result<ExitCode, String> 
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving");
 
     let gracious = signals.next().await;
-    tracing::info!("draining: a second signal ends at once");
+    tracing::info!("draining: SIGINT ends at once");
     systemd::stopping(&config.manager);
     lifecycle.enter(Phase::Draining);
     let drained = async {
@@ -135,9 +135,10 @@ async fn serve(mut config: Config, outlet: &Outlet) -> Result<ExitCode, String> 
         lifecycle.enter(Phase::Closing);
         timeout(config.drain.timeout, all(serving)).await.is_ok()
     };
+    // Only a person ends the drain: a service manager, an orchestrator and an operator may send a SIGTERM each.
     let complete = tokio::select! {
         complete = drained => complete,
-        _ = signals.next() => false,
+        _ = signals.interrupt.recv() => false,
     };
     if complete {
         tracing::info!("ended");

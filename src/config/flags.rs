@@ -112,7 +112,7 @@ impl Setting {
         Arg::new(self.name)
             .long(self.flag())
             .value_name(self.value)
-            .help(format!("{}{default}{range} [env: {}]", self.help, self.name))
+            .help(format!("{}{range}{default} [env: {}]", self.help, self.name))
     }
 }
 

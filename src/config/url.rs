@@ -59,10 +59,12 @@ fn parse(text: &str) -> Result<Config, String> {
     let rest = &text[scheme.ok_or_else(|| wrong(""))?.len()..];
     // The parser below takes all before the first @ for user and password.
     let (credentials, place) = rest.split_once('@').unwrap_or(("", rest));
-    if credentials.split(':').next().is_some_and(|user| user.contains(['/', '?'])) {
+    let (user, _) = credentials.split_once(':').unwrap_or((credentials, ""));
+    let (place, query) = place.split_once('?').unwrap_or((place, ""));
+    // A password with an @ would be cut in two, and the second half be looked up and logged as a host.
+    if user.contains(['/', '?']) || place.contains('@') {
         return Err("has an @, / or ? in a wrong place: write @ as %40, / as %2F and ? as %3F".to_owned());
     }
-    let query = place.split_once('?').map_or("", |(_, query)| query);
     for (option, value) in options(query) {
         check_option(&option, value)?;
     }
@@ -206,6 +208,9 @@ mod tests {
             ("postgres://ada:open@x?sesame=y@db/users", "not known"),
             ("postgres://ada@db/users?sesame", "PostgreSQL URL"),
             ("postgres://ada:open@sesame@db/users", "%40"),
+            ("postgres://ada:open@sesame/x@db/users", "%40"),
+            ("postgres://ada@db:5432#sesame/users", "port"),
+            ("postgres://ada@db#sesame/users", "%40"),
             ("postgres://db/users?application_name=sesame@home", "%40"),
             ("postgres://ada@h1,h2/users?hostaddr=10.0.0.1", "hostaddr"),
             ("postgres://ada@h1/users?hostaddr=10.0.0.1,10.0.0.2", "hostaddr"),

@@ -4,8 +4,12 @@
 
 mod database;
 mod flags;
+mod manager;
+mod password;
+mod url;
 mod value;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,6 +20,8 @@ use tracing_subscriber::filter::Targets;
 
 pub use database::{Database, TlsPolicy};
 pub use flags::command;
+pub use manager::Manager;
+pub use password::PasswordSource;
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -53,6 +59,8 @@ pub struct Config {
     pub drain: Drain,
     /// What is logged (`RUST_LOG`).
     pub log: Targets,
+    /// What the service manager passed.
+    pub manager: Manager,
 }
 
 /// Where users are stored.
@@ -108,10 +116,10 @@ impl std::error::Error for ConfigError {}
 ///
 /// # Errors
 ///
-/// One sentence that names the first setting that cannot be used and how to mend it; no secret is in it.
-pub fn parse<A>(args: A, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Task, ConfigError>
+/// One sentence that names the first setting that cannot be used and how to fix it; no secret is in it.
+pub fn parse<A>(args: A, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Task, ConfigError>
 where
-    A: IntoIterator<Item = std::ffi::OsString>,
+    A: IntoIterator<Item = OsString>,
 {
     let flags = match flags::parse(args) {
         Ok(flags) => flags,
@@ -131,33 +139,38 @@ where
             None => StoreConfig::Embedded(data_dir(&settings)?),
         },
         time_zone: settings.get("DOB_API_TIME_ZONE", value::time_zone)?,
-        write_patience: settings.get("DOB_API_WRITE_PATIENCE", value::duration)?,
-        read_patience: settings.get("DOB_API_READ_PATIENCE", value::duration)?,
-        queue_capacity: settings.get("DOB_API_QUEUE_CAPACITY", value::count)?,
-        threads: settings.get("DOB_API_THREADS", value::count)?,
+        write_patience: settings.duration("DOB_API_WRITE_PATIENCE")?,
+        read_patience: settings.duration("DOB_API_READ_PATIENCE")?,
+        queue_capacity: settings.count("DOB_API_QUEUE_CAPACITY")?,
+        threads: settings.count("DOB_API_THREADS")?,
         limits: Limits {
-            max_connections: settings.get("DOB_API_MAX_CONNECTIONS", value::count)?,
-            keep_alive: settings.get("DOB_API_KEEP_ALIVE", value::positive_duration)?,
-            header_timeout: settings.get("DOB_API_HEADER_TIMEOUT", value::positive_duration)?,
-            body_timeout: settings.get("DOB_API_BODY_TIMEOUT", value::positive_duration)?,
+            max_connections: settings.count("DOB_API_MAX_CONNECTIONS")?,
+            keep_alive: settings.duration("DOB_API_KEEP_ALIVE")?,
+            header_timeout: settings.duration("DOB_API_HEADER_TIMEOUT")?,
+            body_timeout: settings.duration("DOB_API_BODY_TIMEOUT")?,
         },
         drain: Drain {
-            delay: settings.get("DOB_API_DRAIN_DELAY", value::duration)?,
-            timeout: settings.get("DOB_API_DRAIN_TIMEOUT", value::duration)?,
+            delay: settings.duration("DOB_API_DRAIN_DELAY")?,
+            timeout: settings.duration("DOB_API_DRAIN_TIMEOUT")?,
         },
         log: settings.get("RUST_LOG", value::log_filter)?,
+        manager: manager::parse(&settings)?,
     })))
 }
 
 /// The data directory: as set, or systemd's state directory, or the user's.
 fn data_dir(settings: &value::Settings<'_>) -> Result<PathBuf, ConfigError> {
-    settings
-        .find("DOB_API_DATA_DIR")
-        .or_else(|| settings.find("STATE_DIRECTORY"))
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(settings.find("XDG_STATE_HOME")?).join("dob-api")))
-        .or_else(|| Some(PathBuf::from(settings.find("HOME")?).join(".local/state/dob-api")))
-        .ok_or_else(|| ConfigError::new("DOB_API_DATA_DIR", "name the directory in which users are to be stored"))
+    for (setting, folder) in [
+        ("DOB_API_DATA_DIR", None),
+        ("STATE_DIRECTORY", None),
+        ("XDG_STATE_HOME", Some("dob-api")),
+        ("HOME", Some(".local/state/dob-api")),
+    ] {
+        if let Some(directory) = settings.find(setting)? {
+            return Ok(folder.map_or_else(|| directory.clone().into(), |folder| PathBuf::from(&directory).join(folder)));
+        }
+    }
+    Err(ConfigError::new("DOB_API_DATA_DIR", "name the directory in which users are to be stored"))
 }
 
 #[cfg(test)]
@@ -168,7 +181,7 @@ mod tests {
         let args = std::iter::once("dob-api").chain(args.iter().copied()).map(Into::into);
         let lookup = |name: &str| {
             let found = environment.iter().find(|(key, _)| *key == name);
-            found.map(|(_, value)| (*value).to_owned()).or_else(|| (name == "HOME").then(|| "/home/ada".into()))
+            found.map(|(_, value)| value.into()).or_else(|| (name == "HOME").then(|| "/home/ada".into()))
         };
         match parse(args, &lookup) {
             Ok(Task::Serve(config)) => Ok(*config),

@@ -11,6 +11,8 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// Why the service is not healthy.
 #[derive(Debug)]
 pub enum HealthError {
+    /// It listens on a free port that only its own output names.
+    NoPort,
     /// It cannot be asked.
     Unreachable(SocketAddr, io::Error),
     /// It answered with this status line.
@@ -23,15 +25,20 @@ pub enum HealthError {
 ///
 /// It is not, or does not answer within seconds.
 pub fn check(listen: SocketAddr) -> Result<(), HealthError> {
-    let mut address = listen;
-    if listen.ip().is_unspecified() {
-        address.set_ip(if listen.is_ipv4() {
-            IpAddr::V4(Ipv4Addr::LOCALHOST)
-        } else {
-            IpAddr::V6(Ipv6Addr::LOCALHOST)
-        });
+    if listen.port() == 0 {
+        return Err(HealthError::NoPort);
     }
-    let answer = ask(address).map_err(|error| HealthError::Unreachable(address, error))?;
+    let at = |ip: IpAddr| {
+        let mut address = listen;
+        address.set_ip(ip);
+        ask(address).map_err(|error| HealthError::Unreachable(address, error))
+    };
+    let answer = match listen.ip().to_canonical() {
+        ip if !ip.is_unspecified() => at(ip),
+        IpAddr::V4(_) => at(Ipv4Addr::LOCALHOST.into()),
+        // A listener on [::] serves IPv4 too, and is all that there is where IPv6 is off.
+        IpAddr::V6(_) => at(Ipv6Addr::LOCALHOST.into()).or_else(|_| at(Ipv4Addr::LOCALHOST.into())),
+    }?;
     let status = answer.lines().next().unwrap_or_default();
     if status.split(' ').nth(1) == Some("200") { Ok(()) } else { Err(HealthError::Unhealthy(status.to_owned())) }
 }
@@ -49,6 +56,9 @@ fn ask(address: SocketAddr) -> io::Result<String> {
 impl fmt::Display for HealthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NoPort => {
+                f.write_str("DOB_API_LISTEN: port 0 is no port to ask: name the one that the service printed")
+            }
             // What a socket's timeout is called.
             Self::Unreachable(address, error) if error.kind() == io::ErrorKind::WouldBlock => {
                 write!(f, "{address} did not answer in time")

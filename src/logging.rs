@@ -1,22 +1,44 @@
 //! Log lines on standard error: text on a terminal, JSON elsewhere (under systemd, in a container).
+//!
+//! Standard error may be a pipe that nobody reads, and writing to a full pipe blocks. So nothing else writes to it.
+
+mod outlet;
 
 use std::error::Error;
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Sends every event that `filter` lets through to standard error. Call it once.
-pub fn init(filter: Targets) {
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let registry = tracing_subscriber::registry().with(filter);
-    if std::io::stderr().is_terminal() {
-        registry.with(lines.with_target(false)).init();
+pub use outlet::Outlet;
+
+/// The only way to standard error. Call it once.
+///
+/// # Errors
+///
+/// No thread can be started.
+pub fn outlet() -> io::Result<Outlet> {
+    Outlet::new(io::stderr(), |lines| tracing::warn!(lines, "log lines were lost: standard error was not read"))
+}
+
+/// Sends every event that `filter` lets through to `outlet`, and panics too. Call it once.
+pub fn init(filter: Targets, outlet: &Outlet) {
+    let writer = outlet.clone();
+    let lines = tracing_subscriber::fmt::layer().with_writer(move || writer.clone()).log_internal_errors(false);
+    let lines = if io::stderr().is_terminal() {
+        lines.with_target(false).boxed()
     } else {
-        registry.with(lines.json().flatten_event(true).with_current_span(false)).init();
-    }
+        lines.json().flatten_event(true).with_current_span(false).boxed()
+    };
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    let outlet = outlet.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        tracing::error!(error = %panic, "a bug in the service ends it");
+        outlet.flush();
+    }));
 }
 
 /// Shows an error with its causes on one line: `what failed: why: and why that`.

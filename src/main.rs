@@ -5,68 +5,91 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 
 use dob_api::admin::Admin;
 use dob_api::config::{self, Config, Limits, Task};
 use dob_api::http::{Answer, Handler};
 use dob_api::lifecycle::{Lifecycle, Phase};
+use dob_api::logging::{self, Outlet};
 use dob_api::metrics::{self, ConnectionMetrics, HttpMetrics, StoreMetrics};
 use dob_api::route::Router;
 use dob_api::server::{self, Server};
 use dob_api::store::Store;
-use dob_api::{health, logging, systemd};
+use dob_api::{health, systemd};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 /// A wrong setting (`EX_USAGE` of sysexits.h).
 const USAGE: u8 = 64;
 
-/// File descriptors that are not connections: listeners, the store, the database, logs.
-const OTHER_FILES: u64 = 64;
-
 /// Connections of operators and their tools.
 const ADMIN_CONNECTIONS: usize = 64;
 
+/// File descriptors of the store, the database, name lookups and logs, and those of each serving thread.
+const OWN_FILES: usize = 64;
+const THREAD_FILES: usize = 4;
+
+/// With fewer connections nobody is served.
+const LEAST_CONNECTIONS: usize = 16;
+
+/// A listener that is being served.
+type Serving = JoinHandle<io::Result<()>>;
+
 fn main() -> ExitCode {
-    match config::parse(std::env::args_os(), &|name| std::env::var(name).ok()) {
-        Ok(Task::Serve(config)) => match run(*config) {
-            Ok(code) => code,
-            Err(error) => fail(error, ExitCode::FAILURE),
-        },
+    let outlet = match logging::outlet() {
+        Ok(outlet) => outlet,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "dob-api: cannot start a thread: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let fail = |error: &dyn fmt::Display, code| {
+        outlet.push(format!("dob-api: {error}\n").as_bytes());
+        code
+    };
+    let code = match config::parse(std::env::args_os(), &|name| std::env::var_os(name)) {
+        Ok(Task::Serve(config)) => run(*config, &outlet).unwrap_or_else(|error| fail(&error, ExitCode::FAILURE)),
         Ok(Task::Health(address)) => match health::check(address) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(error, ExitCode::FAILURE),
+            Err(error) => fail(&error, ExitCode::FAILURE),
         },
         Ok(Task::Print(text)) => {
-            print(text.trim_end());
+            // A closed standard output is the reader's choice.
+            let _ = writeln!(io::stdout(), "{}", text.trim_end());
             ExitCode::SUCCESS
         }
-        Err(error) => fail(error, ExitCode::from(USAGE)),
-    }
+        Err(error) => fail(&error, ExitCode::from(USAGE)),
+    };
+    outlet.flush();
+    code
 }
 
-fn run(config: Config) -> Result<ExitCode, String> {
-    logging::init(config.log.clone());
+fn run(config: Config, outlet: &Outlet) -> Result<ExitCode, String> {
+    logging::init(config.log.clone(), outlet);
     let runtime = runtime()?;
-    let ended = runtime.block_on(serve(config));
+    let ended = runtime.block_on(serve(config, outlet));
     // A name that is being looked up, which nothing can interrupt, would hold up the end for seconds.
     runtime.shutdown_background();
     ended
 }
 
-async fn serve(mut config: Config) -> Result<ExitCode, String> {
+async fn serve(mut config: Config, outlet: &Outlet) -> Result<ExitCode, String> {
     // A core would hold the database's password and the users' days of birth.
     let _ = rlimit::setrlimit(rlimit::Resource::CORE, 0, 0);
-    config.limits.max_connections = affordable(config.limits.max_connections);
     let mut signals = Signals::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
-
-    let listener = match systemd::inherited_listener().map_err(|error| format!("the inherited socket: {error}"))? {
-        Some(listener) => listener,
-        None => bind("DOB_API_LISTEN", config.listen)?,
-    };
+    let mut listeners = systemd::inherited_listeners(&config.manager)?;
+    let per_thread = THREAD_FILES + listeners.len().max(1);
+    let others = OWN_FILES + ADMIN_CONNECTIONS + 2 * server::MAX_REFUSALS + config.threads * per_thread;
+    config.limits.max_connections = affordable(config.limits.max_connections, others)?;
+    if listeners.is_empty() {
+        listeners.push(bind("DOB_API_LISTEN", config.listen)?);
+    }
     let admin_listener = bind("DOB_API_ADMIN_LISTEN", config.admin_listen)?;
     let mut registry = metrics::registry();
+    registry.register("log_lines_dropped", "Log lines that standard error did not take", outlet.dropped());
     let store = Store::open(&config, &StoreMetrics::register(&mut registry)).map_err(|error| error.to_string())?;
 
     let lifecycle = Lifecycle::new();
@@ -83,40 +106,38 @@ async fn serve(mut config: Config) -> Result<ExitCode, String> {
         ConnectionMetrics::default(),
     );
 
-    let announce = |what: &str, listener: &TcpListener| match listener.local_addr() {
-        Ok(address) => print(&format!("{what} on http://{address}")),
-        Err(error) => tracing::warn!(%error, "a listener without an address"),
-    };
-    announce("listening", &listener);
-    announce("admin listening", &admin_listener);
+    let public = listeners.iter().map(|listener| ("listening", listener));
+    let announcements = public.chain([("admin listening", &admin_listener)]).map(|(what, listener)| {
+        let address = listener.local_addr().map_err(|error| format!("a listener has no address: {error}"))?;
+        Ok(format!("{what} on http://{address}\n"))
+    });
+    announce(announcements.collect::<Result<_, String>>()?);
     tokio::spawn(async move { admin_server.serve(admin_listener).await });
     let mut threads = vec![Handle::current()];
     for number in 1..config.threads {
-        let listener = listener.try_clone().map_err(|error| format!("cannot share the listener: {error}"))?;
-        threads.push(serving_thread(number, server.clone(), listener)?);
+        let listeners = listeners.iter().map(TcpListener::try_clone).collect::<io::Result<_>>();
+        let listeners = listeners.map_err(|error| format!("cannot share a listener: {error}"))?;
+        threads.push(serving_thread(number, &server, listeners)?);
     }
-    let serving = tokio::spawn({
-        let server = server.clone();
-        async move { server.serve(listener).await }
-    });
-    tokio::spawn(systemd::watchdog(threads));
-    systemd::ready();
+    let serving = serve_each(&Handle::current(), &server, listeners);
+    tokio::spawn(systemd::report(config.manager.clone(), threads));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving");
 
     let gracious = signals.next().await;
-    tracing::info!("draining: a second signal ends at once");
-    systemd::stopping();
+    tracing::info!("draining: SIGINT ends at once");
+    systemd::stopping(&config.manager);
     lifecycle.enter(Phase::Draining);
     let drained = async {
         if gracious {
             sleep(config.drain.delay).await;
         }
         lifecycle.enter(Phase::Closing);
-        timeout(config.drain.timeout, serving).await.is_ok()
+        timeout(config.drain.timeout, all(serving)).await.is_ok()
     };
+    // Only a person ends the drain: a service manager, an orchestrator and an operator may send a SIGTERM each.
     let complete = tokio::select! {
         complete = drained => complete,
-        _ = signals.next() => false,
+        _ = signals.interrupt.recv() => false,
     };
     if complete {
         tracing::info!("ended");
@@ -126,16 +147,37 @@ async fn serve(mut config: Config) -> Result<ExitCode, String> {
     Ok(ExitCode::FAILURE)
 }
 
-/// Another thread that serves the same listener on a runtime of its own.
-fn serving_thread<H: Answer>(number: usize, server: Arc<Server<H>>, listener: TcpListener) -> Result<Handle, String> {
+/// Another thread that serves the same listeners on a runtime of its own.
+fn serving_thread<H: Answer>(
+    number: usize,
+    server: &Arc<Server<H>>,
+    listeners: Vec<TcpListener>,
+) -> Result<Handle, String> {
     let runtime = runtime()?;
     let handle = runtime.handle().clone();
-    let serve = move || runtime.block_on(server.serve(listener));
-    std::thread::Builder::new()
+    let serving = serve_each(&handle, server, listeners);
+    thread::Builder::new()
         .name(format!("serving-{number}"))
-        .spawn(serve)
+        .spawn(move || runtime.block_on(all(serving)))
         .map_err(|error| format!("cannot start a thread: {error}: lower DOB_API_THREADS"))?;
     Ok(handle)
+}
+
+/// Serves each listener on the thread of `runtime`.
+fn serve_each<H: Answer>(runtime: &Handle, server: &Arc<Server<H>>, listeners: Vec<TcpListener>) -> Vec<Serving> {
+    let serve = |listener| {
+        let server = server.clone();
+        runtime.spawn(async move { server.serve(listener).await })
+    };
+    listeners.into_iter().map(serve).collect()
+}
+
+/// Waits until each listener is closed and its connections have finished.
+async fn all(serving: Vec<Serving>) {
+    for listener in serving {
+        // One that cannot be used has nothing to finish.
+        let _ = listener.await;
+    }
 }
 
 fn runtime() -> Result<Runtime, String> {
@@ -148,10 +190,18 @@ fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener, String> {
     })
 }
 
-/// As many connections as wished, or as file descriptors allow.
-fn affordable(wished: usize) -> usize {
-    let files = rlimit::increase_nofile_limit(wished as u64 + OTHER_FILES).unwrap_or(1024);
-    let affordable = usize::try_from(files.saturating_sub(OTHER_FILES)).unwrap_or(wished).max(1);
+/// As many connections as wished, or as file descriptors allow beside `others`.
+fn affordable(wished: usize, others: usize) -> Result<usize, String> {
+    // The call fails only where there is no such limit.
+    let files = rlimit::increase_nofile_limit((wished + others) as u64).unwrap_or(u64::MAX);
+    let affordable = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(others);
+    let least = wished.min(LEAST_CONNECTIONS);
+    if affordable < least {
+        let needed = others + least;
+        return Err(format!(
+            "the limit of open files is {files} and must be {needed} at least: raise it by LimitNOFILE= or ulimit -n"
+        ));
+    }
     if affordable < wished {
         tracing::warn!(
             wished,
@@ -159,7 +209,7 @@ fn affordable(wished: usize) -> usize {
             "fewer connections than DOB_API_MAX_CONNECTIONS: raise the limit of open files"
         );
     }
-    affordable.min(wished)
+    Ok(affordable.min(wished))
 }
 
 /// The signals that end the service.
@@ -182,12 +232,8 @@ impl Signals {
     }
 }
 
-fn print(line: &str) {
-    // A closed standard output is no reason not to serve.
-    let _ = writeln!(io::stdout(), "{line}");
-}
-
-fn fail(error: impl fmt::Display, code: ExitCode) -> ExitCode {
-    let _ = writeln!(io::stderr(), "dob-api: {error}");
-    code
+/// Prints where the service listens. Standard output may be a pipe that nobody reads: a thread of its own waits for it.
+fn announce(text: String) {
+    // A closed standard output is no reason not to serve, nor is a thread that cannot be started.
+    let _ = thread::Builder::new().spawn(move || io::stdout().write_all(text.as_bytes()));
 }

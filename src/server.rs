@@ -25,7 +25,7 @@ const BACKLOG: u32 = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections over the limit that are being told so at the same time; more are just closed.
-const MAX_REFUSALS: usize = 256;
+pub const MAX_REFUSALS: usize = 256;
 
 /// Serves connections with one handler and within the same bounds, on as many threads as call [`Server::serve`].
 #[derive(Debug)]

@@ -1,37 +1,54 @@
 //! The service manager: inherited sockets, readiness, watchdog. Without one, all of this does nothing.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::TcpListener;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 use listenfd::ListenFd;
-use sd_notify::NotifyState;
+use socket2::SockRef;
 use tokio::runtime::Handle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
-/// The listening socket that the service manager passed, if it did.
+use crate::config::Manager;
+
+/// The number of the first descriptor that is passed.
+const FIRST_DESCRIPTOR: usize = 3;
+
+/// How soon a message is sent again to a service manager that does not read.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// How often the watchdog is fed at most and at least.
+const FEEDING: (Duration, Duration) = (Duration::from_millis(10), Duration::from_mins(1));
+
+/// Takes the listening sockets that the service manager passed.
 ///
 /// # Errors
 ///
-/// What was passed is no TCP socket.
-pub fn inherited_listener() -> io::Result<Option<TcpListener>> {
-    ListenFd::from_env().take_tcp_listener(0)
+/// One sentence that names what was passed and is no listening TCP socket.
+pub fn inherited_listeners(manager: &Manager) -> Result<Vec<TcpListener>, String> {
+    let mut passed = ListenFd::from_env();
+    let count = passed.len();
+    let take = |index| {
+        let taken = passed.take_tcp_listener(index).ok().flatten();
+        taken.filter(|socket| SockRef::from(socket).is_listener().unwrap_or(false)).ok_or_else(|| {
+            let name = manager.socket_names.get(index).map(|name| format!(" ({name})")).unwrap_or_default();
+            let number = FIRST_DESCRIPTOR + index;
+            format!("the inherited descriptor {number}{name} is no listening TCP socket: pass only TCP listeners")
+        })
+    };
+    (0..count).map(take).collect()
 }
 
-/// Says that requests are accepted.
-pub fn ready() {
-    notify(NotifyState::Ready);
-}
-
-/// Says that the drain has begun.
-pub fn stopping() {
-    notify(NotifyState::Stopping);
-}
-
-/// Says that the service is alive, three times an interval of the watchdog, as long as every serving thread does
-/// its work. Returns at once where there is no watchdog.
-pub async fn watchdog(threads: Vec<Handle>) {
-    let Some(patience) = sd_notify::watchdog_enabled() else { return };
-    let mut ticks = interval(patience / 3);
+/// Says that requests are accepted, and from then on that the service is alive: three times an interval of the watchdog,
+/// as long as every serving thread does its work.
+pub async fn report(manager: Manager, threads: Vec<Handle>) {
+    let Some(address) = &manager.notify else { return };
+    while is_full(send(address, "READY=1")) {
+        sleep(RETRY).await;
+    }
+    let Some(patience) = manager.watchdog else { return };
+    let mut ticks = interval((patience / 3).clamp(FEEDING.0, FEEDING.1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -41,12 +58,31 @@ pub async fn watchdog(threads: Vec<Handle>) {
                 return;
             }
         }
-        notify(NotifyState::Watchdog);
+        // A service manager that misses one hears the next.
+        let _ = send(address, "WATCHDOG=1");
     }
 }
 
-fn notify(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+/// Says that the drain has begun, if the service manager listens.
+pub fn stopping(manager: &Manager) {
+    if let Some(address) = &manager.notify {
+        is_full(send(address, "STOPPING=1"));
+    }
+}
+
+/// Sends a message if it can be taken at once: a service manager that hangs must not hang the service.
+fn send(address: &SocketAddr, message: &str) -> io::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(message.as_bytes(), address).map(drop)
+}
+
+/// Whether the service manager has no room for the message. Other failures are logged.
+fn is_full(sent: io::Result<()>) -> bool {
+    let Err(error) = sent else { return false };
+    let is_full = error.kind() == ErrorKind::WouldBlock;
+    if !is_full {
         tracing::warn!(%error, "cannot notify the service manager");
     }
+    is_full
 }

@@ -24,6 +24,14 @@ fn refuses_connections(service: &Service) {
     until("the listener is closed", || Connection::try_open(service.address).is_err());
 }
 
+/// A write whose body of 28 bytes is asked for and not sent yet.
+fn unfinished(service: &Service) -> Connection {
+    let mut connection = service.connect();
+    connection.send("PUT /hello/ada HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 28\r\n\r\n");
+    assert_eq!(connection.receive().status, 100);
+    connection
+}
+
 /// Sends a write that waits for `lock`, and returns once it does.
 fn ask_behind_lock(service: &Service, client: &mut postgres::Client) -> Connection {
     let mut connection = service.connect();
@@ -59,14 +67,30 @@ fn requests_are_served_and_connections_closed_during_the_drain_delay() {
 }
 
 #[test]
-fn a_second_signal_ends_the_drain_at_once() {
-    for signals in [[Signal::TERM; 2], [Signal::TERM, Signal::INT]] {
-        let mut service = Launch::embedded().set("DOB_API_DRAIN_DELAY", NEVER).start();
-        service.signal(signals[0]);
-        service.await_health(503);
-        service.signal(signals[1]);
+fn an_interrupt_ends_the_drain_at_once() {
+    for first in [Signal::TERM, Signal::INT] {
+        let mut service =
+            Launch::embedded().set("DOB_API_DRAIN_TIMEOUT", NEVER).set("DOB_API_DRAIN_DELAY", NEVER).start();
+        let mut slow = unfinished(&service);
+        service.signal(first);
+        until("the drain begins", || service.log().contains("draining"));
+        service.signal(Signal::INT);
         assert!(!service.wait().success());
+        assert!(slow.is_closed());
     }
+}
+
+#[test]
+fn several_sigterms_are_one() {
+    let mut service = Launch::embedded().set("DOB_API_DRAIN_DELAY", "0ms").set("DOB_API_DRAIN_TIMEOUT", NEVER).start();
+    let mut slow = unfinished(&service);
+    for _ in 0..3 {
+        service.signal(Signal::TERM);
+        refuses_connections(&service);
+    }
+    slow.send(r#"{"dateOfBirth":"1815-12-10"}"#);
+    assert_eq!(slow.receive().status, 204);
+    assert!(service.wait().success());
 }
 
 #[test]
@@ -115,7 +139,7 @@ fn a_write_in_flight_is_finished_after_the_listener_is_closed() {
 }
 
 #[test]
-fn a_second_signal_does_not_wait_for_a_write_in_flight() {
+fn an_interrupt_does_not_wait_for_a_write_in_flight() {
     let database = Database::new();
     let mut service = Launch::postgres(database.url())
         .set("DOB_API_DRAIN_DELAY", "0ms")
@@ -129,7 +153,7 @@ fn a_second_signal_does_not_wait_for_a_write_in_flight() {
     service.signal(Signal::TERM);
     refuses_connections(&service);
     assert!(service.is_running());
-    service.signal(Signal::TERM);
+    service.signal(Signal::INT);
     assert!(!service.wait().success());
     assert!(writer.is_closed(), "nothing is acknowledged");
 }
@@ -141,9 +165,7 @@ fn the_drain_timeout_ends_what_does_not_end_by_itself() {
         .set("DOB_API_DRAIN_TIMEOUT", "1s")
         .set("DOB_API_BODY_TIMEOUT", NEVER)
         .start();
-    let mut slow = service.connect();
-    slow.send("PUT /hello/ada HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n");
-    assert_eq!(slow.receive().status, 100);
+    let mut slow = unfinished(&service);
     service.signal(Signal::TERM);
     service.wait();
     assert!(slow.is_closed());

@@ -28,7 +28,7 @@ pub fn run(input: &[u8]) {
     std::fs::write(&path, &file).expect("a file can be written");
     let lookup = |name: &str| {
         let (_, value) = environment.iter().find(|(key, _)| *key == name)?;
-        Some(if reads_file(name) { path.clone() } else { (*value).to_owned() })
+        Some(if reads_file(name) { path.clone().into() } else { (*value).into() })
     };
     if let Err(error) = config::parse(args.into_iter().map(Into::into), &lookup) {
         let text = error.to_string();

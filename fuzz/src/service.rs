@@ -24,8 +24,8 @@ impl Service {
         let data = tempfile::tempdir_in("/dev/shm").expect("a directory in memory");
         let path = data.path().to_str().expect("a path of text").to_owned();
         let settings = |name: &str| match name {
-            "DOB_API_DATA_DIR" => Some(path.clone()),
-            "DOB_API_TIME_ZONE" => Some(zone.to_owned()),
+            "DOB_API_DATA_DIR" => Some(path.clone().into()),
+            "DOB_API_TIME_ZONE" => Some(zone.into()),
             _ => None,
         };
         let Ok(Task::Serve(config)) = config::parse(["dob-api".into()], &settings) else { panic!("settings") };

@@ -8,8 +8,13 @@ struct Setting {
     name: &'static str,
     value: &'static str,
     default: &'static str,
+    /// The least and the greatest value, if it has any.
+    range: Option<(&'static str, &'static str)>,
     help: &'static str,
 }
+
+/// A day bounds every wait; less than a tenth of a second is no time for a network.
+const WAIT: (&str, &str) = ("100ms", "24h");
 
 /// The command line, parsed but not yet checked.
 pub(super) struct Flags {
@@ -36,7 +41,7 @@ const SETTINGS: &[Setting] = &[
         "DATABASE_PASSWORD_FILE",
         "FILE",
         "",
-        "File with the password; the systemd credential database-password serves too",
+        "File with the password, read at each connection; the systemd credential database-password serves too",
     ),
     setting("DATABASE_CA_FILE", "FILE", "", "Certificates (PEM) that the database hosts' certificates must lead to"),
     setting(
@@ -52,26 +57,31 @@ const SETTINGS: &[Setting] = &[
         "Where users are stored without DATABASE_URL [default: $STATE_DIRECTORY, or ~/.local/state/dob-api]",
     ),
     setting("DOB_API_TIME_ZONE", "ZONE", "UTC", "Whose midnight begins a birthday, such as Europe/Dublin"),
-    setting("DOB_API_WRITE_PATIENCE", "DURATION", "30s", "How long a write waits for a primary"),
-    setting("DOB_API_READ_PATIENCE", "DURATION", "10s", "How long a read waits for any database host"),
-    setting("DOB_API_DRAIN_DELAY", "DURATION", "2s", "How long requests are served after SIGTERM turned /healthz 503"),
-    setting("DOB_API_DRAIN_TIMEOUT", "DURATION", "35s", "How long requests in flight may take after that"),
-    setting("DOB_API_THREADS", "NUMBER", "1", "Serving threads"),
-    setting("DOB_API_MAX_CONNECTIONS", "NUMBER", "16384", "Open connections; one more gets 503"),
+    setting("DOB_API_WRITE_PATIENCE", "DURATION", "30s", "How long a write waits for a primary").within(WAIT),
+    setting("DOB_API_READ_PATIENCE", "DURATION", "10s", "How long a read waits for any database host").within(WAIT),
+    setting("DOB_API_DRAIN_DELAY", "DURATION", "2s", "How long requests are served after SIGTERM turned /healthz 503")
+        .within(("0s", "24h")),
+    setting("DOB_API_DRAIN_TIMEOUT", "DURATION", "35s", "How long requests in flight may take after that")
+        .within(("0s", "24h")),
+    setting("DOB_API_THREADS", "NUMBER", "1", "Serving threads").within(("1", "256")),
+    setting("DOB_API_MAX_CONNECTIONS", "NUMBER", "16384", "Open connections; one more gets 503")
+        .within(("1", "1000000")),
     setting(
         "DOB_API_QUEUE_CAPACITY",
         "NUMBER",
         "8192",
         "Reads, and writes, that may wait for the store; one more gets 503",
-    ),
+    )
+    .within(("1", "1000000")),
     setting(
         "DOB_API_KEEP_ALIVE",
         "DURATION",
         "75s",
         "How long a connection may idle; longer than the balancer's timeout",
-    ),
-    setting("DOB_API_HEADER_TIMEOUT", "DURATION", "10s", "How long the head of a request may take"),
-    setting("DOB_API_BODY_TIMEOUT", "DURATION", "10s", "How long the body of a request may take"),
+    )
+    .within(("1s", "24h")),
+    setting("DOB_API_HEADER_TIMEOUT", "DURATION", "10s", "How long the head of a request may take").within(WAIT),
+    setting("DOB_API_BODY_TIMEOUT", "DURATION", "10s", "How long the body of a request may take").within(WAIT),
     setting(
         "RUST_LOG",
         "FILTER",
@@ -81,10 +91,15 @@ const SETTINGS: &[Setting] = &[
 ];
 
 const fn setting(name: &'static str, value: &'static str, default: &'static str, help: &'static str) -> Setting {
-    Setting { name, value, default, help }
+    Setting { name, value, default, range: None, help }
 }
 
 impl Setting {
+    const fn within(mut self, range: (&'static str, &'static str)) -> Self {
+        self.range = Some(range);
+        self
+    }
+
     /// The flag's name: `DOB_API_LISTEN` is `--listen`, `RUST_LOG` is `--log`.
     fn flag(&self) -> String {
         let name = self.name.strip_prefix("DOB_API_").unwrap_or(self.name);
@@ -93,10 +108,11 @@ impl Setting {
 
     fn arg(&self) -> Arg {
         let default = if self.default.is_empty() { String::new() } else { format!(" [default: {}]", self.default) };
+        let range = self.range.map(|(least, most)| format!(" [{least} to {most}]")).unwrap_or_default();
         Arg::new(self.name)
             .long(self.flag())
             .value_name(self.value)
-            .help(format!("{}{default} [env: {}]", self.help, self.name))
+            .help(format!("{}{range}{default} [env: {}]", self.help, self.name))
     }
 }
 
@@ -107,10 +123,18 @@ impl Flags {
     }
 }
 
-/// The default of a setting, if it has one.
-pub(super) fn default(name: &str) -> Option<&'static str> {
-    let setting = SETTINGS.iter().find(|setting| setting.name == name)?;
-    (!setting.default.is_empty()).then_some(setting.default)
+/// The default of a setting; empty if it has none.
+pub(super) fn default(name: &str) -> &'static str {
+    find(name).map_or("", |setting| setting.default)
+}
+
+/// The least and the greatest value of a setting that has a range.
+pub(super) fn range(name: &str) -> (&'static str, &'static str) {
+    find(name).and_then(|setting| setting.range).unwrap_or_default()
+}
+
+fn find(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name == name)
 }
 
 /// The command line's definition, for shell completions and manuals.

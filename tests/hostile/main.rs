@@ -11,6 +11,7 @@ use support::calendar;
 mod birthdays;
 mod corpus;
 mod exchanges;
+mod health;
 mod json;
 mod model;
 mod names;

@@ -107,15 +107,11 @@ impl Launch {
         let mut command = process::command(BINARY);
         command.args(&self.flags).stdin(Stdio::null());
         self.prepare(&mut command);
-        let mut child = process::spawn(command);
-        let status = process::wait(&mut child);
-        // What it says fits into the pipes: it never waits for a reader.
-        let stdout = io::read_to_string(child.stdout.take().unwrap()).unwrap();
-        let stderr = io::read_to_string(child.stderr.take().unwrap()).unwrap();
-        Ended { code: status.code(), stdout, stderr }
+        Ended::of(process::spawn(command))
     }
 
-    fn prepare(&self, command: &mut Command) {
+    /// Gives `command` the settings, and pipes to say something through.
+    pub fn prepare(&self, command: &mut Command) {
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
@@ -136,6 +132,15 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// Waits until `child` has ended.
+    pub fn of(mut child: Child) -> Self {
+        let status = process::wait(&mut child);
+        // What it says fits into the pipes: it never waits for a reader.
+        let stdout = io::read_to_string(child.stdout.take().unwrap()).unwrap();
+        let stderr = io::read_to_string(child.stderr.take().unwrap()).unwrap();
+        Self { code: status.code(), stdout, stderr }
+    }
+
     /// The one sentence that a failed start must be, which holds each of `parts`.
     pub fn sentence(&self, parts: &[&str]) -> &str {
         let sentence = self.stderr.trim_end();

@@ -27,7 +27,7 @@ pub(super) struct Hosts {
 impl Hosts {
     /// The hosts of `database`, each with room for `lanes` connections.
     pub(super) fn new(database: &Database, lanes: u32, metrics: &StoreMetrics) -> Self {
-        let managers = Manager::for_each(&database.postgres, &database.tls);
+        let managers = Manager::for_each(&database.postgres, &database.password, &database.tls);
         let view = watch::Sender::new(View::new(managers.iter().map(|(name, _)| name.clone())));
         let host = |(index, (_, manager))| Host::new(index, manager, lanes, view.clone(), metrics.clone());
         Self { all: managers.into_iter().enumerate().map(host).collect(), view }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bb8::{ErrorSink, ManageConnection, Pool, PooledConnection};
 use bb8_postgres::PostgresConnectionManager;
 use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host as Name, SslMode, SslNegotiation};
@@ -16,7 +17,7 @@ use super::address::Address;
 use super::error::{Problem, cannot};
 use super::session::{self, Session};
 use super::transport::{Hold, Transport};
-use crate::config::TlsPolicy;
+use crate::config::{PasswordSource, TlsPolicy};
 
 /// How long a connection may take from the first packet, or from the lookup of the name, until its session is ready.
 /// `connect_timeout` would bound the TCP handshake only.
@@ -31,6 +32,7 @@ pub(super) type Pooled = PooledConnection<'static, Manager>;
 /// Makes the connections to one host.
 pub(super) struct Manager {
     config: Config,
+    password: PasswordSource,
     tls: Option<MakeRustlsConnect>,
     /// None for a unix socket, whose path stands in the configuration.
     pub(super) address: Option<Arc<Address>>,
@@ -42,7 +44,7 @@ struct Sink(Arc<Notify>);
 
 impl Manager {
     /// For each host of `config`: its name and port for logs, and the maker of its connections.
-    pub(super) fn for_each(config: &Config, tls: &TlsPolicy) -> Vec<(Arc<str>, Self)> {
+    pub(super) fn for_each(config: &Config, password: &PasswordSource, tls: &TlsPolicy) -> Vec<(Arc<str>, Self)> {
         let client = rustls::ClientConfig::builder().with_root_certificates(tls.roots.clone()).with_no_client_auth();
         let connector = MakeRustlsConnect::new(client);
         let hosts = config.get_hosts().iter().enumerate().map(|(index, host)| {
@@ -55,7 +57,8 @@ impl Manager {
                 Name::Unix(path) => (format!("{}:{port}", path.display()), None),
             };
             let tls = tls.required(host, config.get_ssl_mode()).then(|| connector.clone());
-            (name.into(), Self { config: own_config(config, host, port, tls.is_some()), tls, address })
+            let config = own_config(config, host, port, tls.is_some());
+            (name.into(), Self { config, password: password.clone(), tls, address })
         });
         hosts.collect()
     }
@@ -76,6 +79,9 @@ impl Manager {
 
     async fn connect_to(&self, address: Option<SocketAddr>) -> Result<Session, Problem> {
         let mut config = self.config.clone();
+        if let Some(password) = password(&self.password).await? {
+            config.password(password);
+        }
         if let Some(address) = address {
             config.hostaddr(address.ip());
         }
@@ -121,6 +127,13 @@ impl ErrorSink<Problem> for Sink {
     }
 }
 
+/// The password as it is now. Its file may be on a disk that hangs.
+pub(super) async fn password(source: &PasswordSource) -> Result<Option<Vec<u8>>, Problem> {
+    let source = source.clone();
+    let read = spawn_blocking(move || source.current()).await.map_err(|error| Problem::from(error.to_string()))?;
+    read.map_err(|error| Problem::from(error.to_string()))
+}
+
 /// What `config` says, for one host.
 fn own_config(config: &Config, host: &Name, port: u16, encrypted: bool) -> Config {
     let mut own = Config::new();
@@ -131,6 +144,7 @@ fn own_config(config: &Config, host: &Name, port: u16, encrypted: bool) -> Confi
     if let Some(user) = config.get_user() {
         own.user(user);
     }
+    // An administrator's; that of the service comes from its source.
     if let Some(password) = config.get_password() {
         own.password(password);
     }

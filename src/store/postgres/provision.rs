@@ -14,11 +14,11 @@ use super::error::{Problem, cannot};
 use super::host::Host;
 use super::hosts::Hosts;
 use super::notice::Notices;
-use super::pool::{CONNECT_DEADLINE, Manager};
+use super::pool::{self, CONNECT_DEADLINE, Manager};
 use super::session::Session;
 use super::standing::Role;
 use super::table::CREATE;
-use crate::config::Database;
+use crate::config::{Database, PasswordSource};
 
 /// How long to wait between attempts.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -86,8 +86,8 @@ async fn create_all(database: &Database, admin: &Config) -> Result<(), Problem> 
     };
     let session = primary(admin, database).await?;
     session.client.batch_execute(LOCK).await.map_err(cannot("lock"))?;
-    let password = database.postgres.get_password();
-    ensure_role(&session.client, role, password).await.map_err(cannot("create the role"))?;
+    let password = pool::password(&database.password).await?;
+    ensure_role(&session.client, role, password.as_deref()).await.map_err(cannot("create the role"))?;
     ensure_database(&session.client, name, role).await.map_err(cannot("create the database"))?;
     let mut target = admin.clone();
     target.dbname(name);
@@ -97,7 +97,7 @@ async fn create_all(database: &Database, admin: &Config) -> Result<(), Problem> 
 
 /// A patient session on the host that was promoted last.
 async fn primary(config: &Config, database: &Database) -> Result<Session, Problem> {
-    let hosts = Manager::for_each(config, &database.tls);
+    let hosts = Manager::for_each(config, &PasswordSource::None, &database.tls);
     let opened = join_all(hosts.iter().map(async |(name, manager)| (name, manager.connect().await))).await;
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     for (name, opened) in opened {

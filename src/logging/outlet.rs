@@ -1,0 +1,183 @@
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+
+/// Bytes that may wait; what does not fit is dropped and counted. As much again may be on its way.
+const CAPACITY: usize = 256 * 1024;
+
+/// How long the end of the process waits for a reader.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Text on its way to a pipe that may be full. To push never blocks: a thread of its own writes. Clones share the queue.
+#[derive(Clone)]
+pub struct Outlet(Arc<Shared>);
+
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    dropped: Counter,
+}
+
+#[derive(Default)]
+struct Queue {
+    text: Vec<u8>,
+    lines: u64,
+    is_writing: bool,
+    /// Lines that were dropped and not reported yet.
+    lost: u64,
+}
+
+impl Outlet {
+    /// Starts the thread that writes to `out`. When `out` takes text again after a loss, `report` is called with the
+    /// number of lines that were lost.
+    ///
+    /// # Errors
+    ///
+    /// The thread cannot be started.
+    pub fn new(out: impl Write + Send + 'static, report: impl Fn(u64) + Send + 'static) -> io::Result<Self> {
+        let outlet =
+            Self(Arc::new(Shared { queue: Mutex::default(), changed: Condvar::new(), dropped: Counter::default() }));
+        let writer = outlet.clone();
+        thread::Builder::new().name("log".to_owned()).spawn(move || writer.run(out, report))?;
+        Ok(outlet)
+    }
+
+    /// Queues one line.
+    pub fn push(&self, line: &[u8]) {
+        let mut queue = self.queue();
+        if queue.text.len() + line.len() > CAPACITY {
+            queue.lost += 1;
+            self.0.dropped.inc();
+            return;
+        }
+        queue.text.extend_from_slice(line);
+        queue.lines += 1;
+        drop(queue);
+        self.0.changed.notify_all();
+    }
+
+    /// Waits until everything is written, but for a second at most: there may be no reader.
+    pub fn flush(&self) {
+        let is_under_way = |queue: &mut Queue| queue.is_writing || !queue.text.is_empty();
+        // Either all is written or nobody reads; both are fine.
+        let _ = self.0.changed.wait_timeout_while(self.queue(), PATIENCE, is_under_way);
+    }
+
+    /// Counts the lines that were dropped.
+    #[must_use]
+    pub fn dropped(&self) -> Counter {
+        self.0.dropped.clone()
+    }
+
+    fn run(&self, mut out: impl Write, report: impl Fn(u64)) {
+        loop {
+            let (text, lines) = self.take();
+            let is_written = out.write_all(&text).and_then(|()| out.flush()).is_ok();
+            let mut queue = self.queue();
+            if is_written {
+                let lost = std::mem::take(&mut queue.lost);
+                drop(queue);
+                if lost > 0 {
+                    report(lost);
+                }
+            } else {
+                queue.lost += lines;
+                self.0.dropped.inc_by(lines);
+                drop(queue);
+            }
+            self.queue().is_writing = false;
+            self.0.changed.notify_all();
+        }
+    }
+
+    /// Waits for text.
+    fn take(&self) -> (Vec<u8>, u64) {
+        let waited = self.0.changed.wait_while(self.queue(), |queue| queue.text.is_empty());
+        let mut queue = waited.unwrap_or_else(PoisonError::into_inner);
+        queue.is_writing = true;
+        (std::mem::take(&mut queue.text), std::mem::take(&mut queue.lines))
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Write for Outlet {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Outlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Outlet")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const LINE: &[u8] = &[b'x'; 1024];
+
+    #[test]
+    fn nobody_waits_for_a_reader_and_the_loss_is_reported_once_there_is_one() {
+        let (out, mut reader) = UnixStream::pair().unwrap();
+        let (report, reports) = mpsc::channel();
+        let outlet = Outlet::new(out, move |lines| report.send(lines).unwrap()).unwrap();
+        let mut pushed = 0;
+        while outlet.dropped().get() < 1000 {
+            outlet.push(LINE);
+            pushed += 1;
+        }
+        outlet.flush();
+        let dropped = outlet.dropped().get();
+        let mut text = vec![0; LINE.len() * usize::try_from(pushed - dropped).unwrap()];
+        reader.read_exact(&mut text).unwrap();
+        let mut reported = 0;
+        while reported < dropped {
+            reported += reports.recv().unwrap();
+        }
+        assert_eq!(reported, dropped);
+        outlet.push(b"after");
+        let mut text = [0; 5];
+        reader.read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"after");
+    }
+
+    #[test]
+    fn a_line_that_never_fits_is_dropped_alone() {
+        let (out, mut reader) = UnixStream::pair().unwrap();
+        let outlet = Outlet::new(out, |_| {}).unwrap();
+        outlet.push(&vec![b'x'; CAPACITY + 1]);
+        outlet.push(b"after");
+        let mut text = [0; 5];
+        reader.read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"after");
+        assert_eq!(outlet.dropped().get(), 1);
+    }
+
+    #[test]
+    fn lines_to_a_reader_that_left_are_counted() {
+        let (out, reader) = UnixStream::pair().unwrap();
+        drop(reader);
+        let outlet = Outlet::new(out, |_| {}).unwrap();
+        outlet.push(LINE);
+        outlet.flush();
+        assert_eq!(outlet.dropped().get(), 1);
+    }
+}

@@ -53,8 +53,8 @@ pub struct Handler {
 }
 
 impl Answer for Handler {
-    async fn answer(&self, request: Request<Incoming>, began: Instant) -> Response<Full<Bytes>> {
-        self.handle(request, began).await
+    fn answer(&self, request: Request<Incoming>, began: Instant) -> impl Future<Output = Response<Full<Bytes>>> + Send {
+        self.handle(request, began)
     }
 }
 

@@ -36,6 +36,25 @@ const LINGER: Duration = Duration::from_mins(5);
 pub(super) async fn serve<H: Answer>(server: &Server<H>, mut stream: TcpStream) {
     // Answers are small and complete: waiting to fill a segment would only delay them.
     let _ = stream.set_nodelay(true);
+    match exchange(server, &mut stream).await {
+        End::Answer(answer) => say(stream, &answer, &server.lifecycle).await,
+        End::OfBoth => {}
+        End::OfOurs => linger(stream, LINGER, &server.lifecycle).await,
+    }
+}
+
+/// How HTTP ended on a connection.
+enum End {
+    /// With an answer that hyper does not give.
+    Answer(Vec<u8>),
+    /// Both sides have said everything.
+    OfBoth,
+    /// The client may still be sending.
+    OfOurs,
+}
+
+/// Answers requests until there are no more.
+async fn exchange<H: Answer>(server: &Server<H>, stream: &mut TcpStream) -> End {
     let Server { handler, limits, lifecycle, metrics, .. } = server;
     let activity = Activity::default();
     let (reader, writer) = stream.split();
@@ -91,12 +110,10 @@ pub(super) async fn serve<H: Answer>(server: &Server<H>, mut stream: TcpStream) 
             }
         }
     };
-    drop(watches);
-    let has_ended = connection.into_parts().io.into_inner().has_ended;
     match answer {
-        Some(answer) => say(stream, &answer, lifecycle).await,
-        None if has_ended => {}
-        None => linger(stream, LINGER, lifecycle).await,
+        Some(answer) => End::Answer(answer),
+        None if connection.into_parts().io.into_inner().has_ended => End::OfBoth,
+        None => End::OfOurs,
     }
 }
 

@@ -25,7 +25,7 @@ const MAX_HEAD: usize = 16 * 1024;
 
 /// How long after its start a request is still answered whose client sends no more. A client that left and one that
 /// only ended its half look alike; the second gets its answer from a service that is well.
-const FAREWELL: Duration = Duration::from_millis(100);
+const FAREWELL: Duration = Duration::from_millis(300);
 
 /// How long a client may pause that sends what nobody will read, and how long it may send in all. A socket that is
 /// closed over unread bytes is reset, and the client never sees the answer.

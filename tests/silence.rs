@@ -5,10 +5,12 @@ mod support;
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use jiff::civil::date;
 use support::certificates::Authority;
 use support::database::Database;
+use support::delay::Delay;
 use support::load::{Ledger, Load, Unanswered};
 use support::mute::{Moment, Mute};
 use support::postgres::Server;
@@ -99,8 +101,9 @@ fn a_server_that_falls_silent_while_connections_are_replaced_is_noticed() {
 
 #[test]
 fn a_host_that_answers_is_used_in_place_of_one_that_falls_silent() {
-    let moments = MOMENTS.map(|moment| thread::spawn(move || passes_by(moment)));
-    for moment in moments {
+    // Not the last two: a host that answers all but one statement is not silent.
+    let moments = MOMENTS.into_iter().take(4).map(|moment| thread::spawn(move || passes_by(moment)));
+    for moment in moments.collect::<Vec<_>>() {
         moment.join().unwrap();
     }
 }
@@ -108,7 +111,9 @@ fn a_host_that_answers_is_used_in_place_of_one_that_falls_silent() {
 fn passes_by(moment: Moment) {
     let database = Database::new();
     let mute = Mute::new(database.server.port, moment);
-    let hosts = format!("{},127.0.0.1:{}", mute.address(), database.server.port);
+    // The host that falls silent is the first to answer.
+    let distant = Delay::new(&format!("127.0.0.1:{}", database.server.port), Duration::from_millis(20));
+    let hosts = format!("{},{}", mute.address(), distant.address());
     let service = Launch::postgres(format!("postgres://postgres@{hosts}/{}", database.name)).start();
     let ledger = Arc::new(Ledger::default());
     service.save("ada", date(1815, 12, 10));

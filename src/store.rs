@@ -153,7 +153,7 @@ impl fmt::Display for StoreError {
         f.write_str(match self {
             Self::QueueFull => "too many requests wait for the database: try again in a moment",
             Self::OutOfPatience => "the database did not answer in time: try again",
-            Self::OutcomeUnknown => "the database did not answer in time, and may have saved this: try again",
+            Self::OutcomeUnknown => "the database did not answer in time, and this may have been saved: try again",
             Self::UnknownToReplica => "no primary answers, and no replica knows this user: try again in a moment",
             Self::Unreadable => "the database cannot read this user: save the date of birth again",
             Self::Rejected => "the database refused to save this user: try again later",

@@ -1,4 +1,6 @@
 //! A name server that answers each question as a test wants, or not at all.
+//!
+//! Kinder than a real one: it answers at once, never truncates an answer, and gives every name the same addresses.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicU8, Ordering};

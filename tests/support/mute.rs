@@ -1,4 +1,6 @@
 //! A way to a database that falls silent in the middle of a conversation: it takes what is sent and answers nothing.
+//!
+//! Kinder than a real server that hangs: it ends the session behind it as soon as its client leaves, and it always accepts.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

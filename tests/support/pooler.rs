@@ -1,4 +1,6 @@
 //! A real `PgBouncer` in front of a database server.
+//!
+//! Kinder than most: it has one mode, asks its clients for no password, and has a session for each of them.
 
 use std::fs;
 use std::net::TcpStream;

@@ -68,7 +68,7 @@ fn remedy(error: &Error) -> &'static str {
     let Some(code) = error.code() else {
         let text = Chain(error).to_string();
         return if text.contains("CaUsedAsEndEntity") {
-            "; give the host a certificate that is signed by the authority, not the authority's own"
+            "; the host's certificate is its own CA: give it one that the CA has signed"
         } else if text.contains("TLS") {
             "; check DATABASE_CA_FILE and the names in the host's certificate"
         } else {

@@ -74,10 +74,9 @@ impl Herald {
 
     fn tell_problems(&mut self, view: &View) {
         for (index, said) in self.problems.iter_mut().enumerate() {
-            let (host, report) = &view.hosts[index];
-            // A table is about to be created where a primary answers; if it cannot be, that is said.
-            let awaits_table = report.answers && report.standing.is_some_and(|standing| !standing.has_table);
-            let problem = view.problem(index).filter(|_| !awaits_table || !view.has_primary());
+            let host = &view.hosts[index].0;
+            // If a table cannot be created, that is said.
+            let problem = view.problem(index).filter(|_| !view.awaits_table(index));
             match problem {
                 Some(problem) if said.as_deref() != Some(problem) => {
                     tracing::error!(%host, error = problem, "cannot use a database host; trying again until it works");

@@ -123,22 +123,23 @@ impl View {
         (0..self.hosts.len()).find(|index| answers(index).is_some_and(is_without))
     }
 
-    /// Whether a primary answers, with or without a table.
-    pub(super) fn has_primary(&self) -> bool {
-        self.primary().or_else(|| self.creator()).is_some()
-    }
-
     /// Whether a lane leaves a host that it knows in this role: another one is the primary, or the role has changed.
     pub(super) fn leaves(&self, index: usize, role: Role) -> bool {
         let has_changed = self.hosts[index].1.standing.is_some_and(|standing| standing.role != role);
         has_changed || self.primary().is_some_and(|primary| primary != index)
     }
 
-    /// The connections of all usable hosts but one.
+    /// The connections of all hosts that answer, but one.
     pub(super) fn others(&self, index: usize) -> Vec<Arc<Session>> {
-        let others =
-            self.hosts.iter().enumerate().filter(|(other, (_, report))| *other != index && report.problem.is_none());
+        let others = self.hosts.iter().enumerate().filter(|(other, _)| *other != index);
         others.filter_map(|(_, (_, report))| report.session.clone()).collect()
+    }
+
+    /// Whether a host has no table because one is about to be created.
+    pub(super) fn awaits_table(&self, index: usize) -> bool {
+        let report = &self.hosts[index].1;
+        let lacks_table = report.answers && report.standing.is_some_and(|standing| !standing.has_table);
+        lacks_table && (!self.settled || self.primary().or_else(|| self.creator()).is_some())
     }
 
     /// Why a host cannot be used.

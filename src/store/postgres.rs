@@ -22,13 +22,14 @@ mod writes;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join;
 use tokio::time::{sleep, timeout};
 
-use self::hosts::Hosts;
+use self::hosts::{FIRST_CONTACT, Hosts};
 use self::lane::{Answered, Lane, Refusal, Work};
-use self::notice::Notices;
 use self::reads::Reads;
 use self::view::View;
 use self::writes::Writes;
@@ -57,6 +58,8 @@ struct Shared {
     writes: Queue<(UserKey, DateOfBirth), Answered<Writes>>,
     patience: Patience,
     hosts: Arc<Hosts>,
+    /// Whether there was a complete contact.
+    reached: AtomicBool,
 }
 
 impl PostgresStore {
@@ -70,16 +73,22 @@ impl PostgresStore {
         let hosts = Arc::new(Hosts::new(database, Reads::LANES + Writes::LANES, metrics));
         let reads = Queue::new(queue_capacity, Reads::OPERATION, metrics);
         let writes = Queue::new(queue_capacity, Writes::OPERATION, metrics);
-        let shared = Shared { reads: reads.clone(), writes: writes.clone(), patience, hosts: hosts.clone() };
-        let (database, metrics) = (database.clone(), metrics.clone());
+        let reached = AtomicBool::new(false);
+        let shared = Arc::new(Shared { reads: reads.clone(), writes: writes.clone(), patience, hosts, reached });
+        let (database, metrics, started) = (database.clone(), metrics.clone(), shared.clone());
         tokio::spawn(async move {
+            let hosts = &started.hosts;
             provision::as_administrator(&database).await;
             hosts.start(&metrics);
-            start::<Reads>(reads, &hosts, &metrics);
-            start::<Writes>(writes, &hosts, &metrics);
-            provision::as_service(&hosts).await;
+            let reading = start::<Reads>(reads, hosts, &metrics);
+            let writing = start::<Writes>(writes, hosts, &metrics);
+            provision::as_service(hosts).await;
+            // The first requests are to find connections, but a server that grants fewer of them serves, too.
+            let connected = join(reading.all_connected(), writing.all_connected());
+            let _ = timeout(FIRST_CONTACT, connected).await;
+            started.reached.store(true, Ordering::Release);
         });
-        Self(Arc::new(shared))
+        Self(shared)
     }
 
     pub(super) async fn get(&self, user: UserKey) -> Result<Reading, StoreError> {
@@ -93,7 +102,7 @@ impl PostgresStore {
     }
 
     pub(super) fn was_reached(&self) -> bool {
-        self.0.hosts.ask(View::was_reached)
+        self.0.reached.load(Ordering::Acquire)
     }
 
     /// Whether a primary takes writes and a read goes through.
@@ -106,13 +115,13 @@ impl PostgresStore {
     }
 }
 
-fn start<W: Work>(queue: Queue<W::Question, Answered<W>>, hosts: &Arc<Hosts>, metrics: &StoreMetrics) {
-    let (hosts, metrics) = (hosts.clone(), metrics.clone());
-    let lane = Arc::new(Lane::<W> { queue, hosts, metrics, notices: Notices::default() });
+fn start<W: Work>(queue: Queue<W::Question, Answered<W>>, hosts: &Arc<Hosts>, metrics: &StoreMetrics) -> Arc<Lane<W>> {
+    let lane = Arc::new(Lane::new(queue, hosts.clone(), metrics.clone()));
     for _ in 0..W::LANES {
         let lane = lane.clone();
         tokio::spawn(async move { lane.run().await });
     }
+    lane
 }
 
 /// Asks until there is an answer. A question may reach the server twice: reading and saving are idempotent.

@@ -219,6 +219,8 @@ impl Server {
     /// Stops all its processes in their tracks until the result is dropped.
     pub fn freeze(&self) -> Frozen {
         let postmaster = self.postmaster.as_ref().expect("a running server").id();
+        // Stopped first, so that it starts no further process in the meantime.
+        process::signal(postmaster, Signal::STOP);
         let mut frozen = process::children(postmaster);
         frozen.insert(0, postmaster);
         Frozen::new(frozen)

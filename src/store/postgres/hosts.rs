@@ -16,7 +16,7 @@ use crate::metrics::StoreMetrics;
 
 /// How long after the first host the others may answer before one is chosen: a connection to another region takes some ten
 /// round trips.
-const FIRST_CONTACT: Duration = Duration::from_secs(1);
+pub(super) const FIRST_CONTACT: Duration = Duration::from_secs(1);
 
 /// The hosts that the URL names, in its order.
 pub(super) struct Hosts {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{Error, Statement};
 
@@ -76,10 +77,12 @@ pub(super) trait Work: Sized + Send + Sync + 'static {
 
 /// What lanes of one kind share.
 pub(super) struct Lane<W: Work> {
-    pub(super) queue: Queue<W::Question, Answered<W>>,
+    queue: Queue<W::Question, Answered<W>>,
     pub(super) hosts: Arc<Hosts>,
-    pub(super) metrics: StoreMetrics,
-    pub(super) notices: Notices,
+    metrics: StoreMetrics,
+    notices: Notices,
+    /// One permit for each connection that was made.
+    connected: Semaphore,
 }
 
 /// A lane's connection.
@@ -137,6 +140,18 @@ pub(super) async fn within<T>(
 }
 
 impl<W: Work> Lane<W> {
+    pub(super) fn new(queue: Queue<W::Question, Answered<W>>, hosts: Arc<Hosts>, metrics: StoreMetrics) -> Self {
+        Self { queue, hosts, metrics, notices: Notices::default(), connected: Semaphore::new(0) }
+    }
+
+    /// Returns once all lanes have had a connection, or there is no host for them.
+    pub(super) async fn all_connected(&self) {
+        if self.hosts.ask(W::host).is_some() {
+            // The semaphore is never closed, so this only waits.
+            let _ = self.connected.acquire_many(W::LANES).await;
+        }
+    }
+
     /// Serves batches until the store is gone.
     pub(super) async fn run(&self) {
         let mut view = self.hosts.view();
@@ -153,6 +168,7 @@ impl<W: Work> Lane<W> {
                 _ = view.wait_for(|view| W::host(view) != Some(index)) => continue,
             };
             if let Some(link) = link {
+                self.connected.add_permits(1);
                 let open = self.metrics.connections(W::OPERATION, link.session.standing.role.name());
                 open.inc();
                 let end = self.serve(&link).await;

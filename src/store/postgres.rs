@@ -107,7 +107,7 @@ impl PostgresStore {
 
     /// Whether a primary takes writes and a read goes through.
     pub(super) async fn check(&self) -> Result<(), StoreError> {
-        if self.0.hosts.ask(View::primary).is_none() {
+        if !self.was_reached() || self.0.hosts.ask(View::primary).is_none() {
             return Err(StoreError::Unavailable);
         }
         let anyone: Username = "anyone".parse().map_err(|_| StoreError::Unavailable)?;

@@ -205,6 +205,9 @@ impl Host {
     }
 
     fn publish(&self, session: &Arc<Session>, standing: Standing, problem: Option<Problem>, round_trip: Duration) {
+        if problem.is_some() {
+            self.count_failure();
+        }
         let report = Report {
             standing: Some(standing),
             answers: true,
@@ -216,11 +219,16 @@ impl Host {
         self.view.send_modify(|view| view.publish(self.index, report));
     }
 
-    /// Publishes that the host cannot be used; what it was stays known.
-    fn publish_loss(&self, problem: &Problem, heard: Option<Instant>) {
+    /// Counts an attempt to use the host that failed.
+    fn count_failure(&self) {
         for operation in [Operation::Read, Operation::Write] {
             self.metrics.error(operation, "connect");
         }
+    }
+
+    /// Publishes that the host cannot be used; what it was stays known.
+    fn publish_loss(&self, problem: &Problem, heard: Option<Instant>) {
+        self.count_failure();
         self.view.send_modify(|view| {
             let old = view.hosts[self.index].1.clone();
             let heard = heard.or(old.heard);

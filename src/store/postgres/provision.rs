@@ -23,14 +23,14 @@ use crate::config::{Database, PasswordSource};
 /// How long to wait between attempts.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// How long an attempt may take: a database is a copy of many files, and the server ends each statement after 20 s.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// How long an attempt may take: a database is a copy of many files, and the server ends each statement after 15 s.
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Serializes the hosts that start at the same time: any number, the same for all.
 const LOCK: &str = "SELECT pg_advisory_lock(7291063)";
 
 /// On a slow disk that takes longer than a statement of the service may.
-const PATIENT: &str = "SET statement_timeout = '20s'; SET lock_timeout = '20s'";
+const PATIENT: &str = "SET statement_timeout = '15s'; SET lock_timeout = '15s'";
 
 const TABLE_EXISTS: &str = "SELECT to_regclass('users') IS NOT NULL";
 

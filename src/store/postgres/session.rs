@@ -25,10 +25,14 @@ const OTHERS: &str = "-c synchronous_commit=on -c plan_cache_mode=force_generic_
 
 /// The privileges that the service needs and the role lacks.
 const LACKS: &str = "
-    SELECT string_agg(DISTINCT privilege, ', ')
-    FROM (VALUES ('username', 'SELECT'), ('date_of_birth', 'SELECT'), ('username', 'INSERT'), ('date_of_birth', 'INSERT'),
-                 ('date_of_birth', 'UPDATE')) AS needed (name, privilege)
-    WHERE NOT has_column_privilege(to_regclass('users'), name, privilege)";
+    SELECT CASE WHEN to_regclass('users') IS NULL THEN 'USAGE on the schema public' ELSE (
+        SELECT string_agg(DISTINCT privilege, ', ') || ' on the table users'
+        FROM (VALUES ('username', 'SELECT'), ('date_of_birth', 'SELECT'), ('username', 'INSERT'),
+                     ('date_of_birth', 'INSERT'), ('date_of_birth', 'UPDATE')) AS needed (name, privilege)
+        WHERE NOT has_column_privilege(to_regclass('users'), name, privilege)) END";
+
+/// What an examination fails at.
+const USE: &str = "use the table users as (username text PRIMARY KEY, date_of_birth date)";
 
 /// A connection to one host.
 pub(super) struct Session {
@@ -76,34 +80,29 @@ impl Session {
             return Ok(Some(Problem::from("the table users does not exist yet".to_owned())));
         }
         match self.rehearse(standing.role).await {
-            Err((step, error)) => match Verdict::on(&error).0 {
-                Verdict::Connection => Err(cannot(step)(error)),
-                Verdict::Host | Verdict::Row => Ok(Some(cannot(step)(error))),
+            Err(error) => match Verdict::on(&error).0 {
                 Verdict::Later => Ok(None),
+                Verdict::Connection => Err(cannot(USE)(error)),
+                Verdict::Host | Verdict::Row => Ok(Some(cannot(USE)(error))),
             },
             Ok(problem) => Ok(problem.map(Problem::from)),
         }
     }
 
-    async fn rehearse(&self, role: Role) -> Result<Option<String>, (&'static str, Error)> {
-        let at = |step| move |error| (step, error);
+    async fn rehearse(&self, role: Role) -> Result<Option<String>, Error> {
         let client = &self.client;
-        let lacks = client.query_typed_one(LACKS, &[]).await.and_then(|row| row.try_get::<_, Option<String>>(0));
-        if let Some(lacks) = lacks.map_err(at("see the privileges on the table users"))? {
-            let fix = "grant it, or set DOB_API_ADMIN_DATABASE_URL";
-            return Ok(Some(format!("the role lacks the privilege {lacks} on the table users; {fix}")));
+        let lacks: Option<String> = client.query_typed_one(LACKS, &[]).await?.try_get(0)?;
+        if let Some(lacks) = lacks {
+            return Ok(Some(format!("the role lacks {lacks}: grant it, or set DOB_API_ADMIN_DATABASE_URL")));
         }
-        let (select, upsert) = try_join(client.prepare(table::SELECT), client.prepare(table::UPSERT))
-            .await
-            .map_err(at("use the table users"))?;
+        let (select, upsert) = try_join(client.prepare(table::SELECT), client.prepare(table::UPSERT)).await?;
         if select.columns().first().map(Column::type_) != Some(&Type::DATE_ARRAY) {
             return Ok(Some("the column date_of_birth of the table users must have the type date".to_owned()));
         }
         let (names, dates, begin_by): (Vec<&str>, Vec<Date>, _) = (Vec::new(), Vec::new(), Timestamp::UNIX_EPOCH);
-        client.query_one(&select, &[&names]).await.map_err(at("read the table users"))?;
+        client.query_one(&select, &[&names]).await?;
         if role == Role::Primary {
-            let saved = client.execute(&upsert, &[&names, &dates, &begin_by]).await;
-            saved.map_err(at("write the table users"))?;
+            client.execute(&upsert, &[&names, &dates, &begin_by]).await?;
         }
         Ok(None)
     }

@@ -15,7 +15,9 @@ pub(super) const PROBE: &str = "
            CASE WHEN pg_is_in_recovery() THEN 0
                 ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END,
            CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_replay_lsn() - '0/0', 0)::bigint ELSE 0 END,
-           to_regclass('users') IS NOT NULL, clock_timestamp()
+           to_regclass('users') IS NOT NULL OR EXISTS (
+               SELECT FROM pg_class WHERE relname = 'users' AND relnamespace = to_regnamespace('public')),
+           clock_timestamp()
     FROM pg_control_system()";
 
 /// What a server said of itself, and when.
@@ -25,7 +27,7 @@ pub(super) struct Standing {
     pub(super) epoch: Epoch,
     /// How many bytes of WAL a server in recovery has replayed.
     pub(super) replayed: i64,
-    /// Whether the table is there.
+    /// Whether the table is there, even if the role may not use its schema.
     pub(super) has_table: bool,
     pub(super) clock: ServerClock,
 }

@@ -138,21 +138,21 @@ impl View {
     /// Whether a host has no table because one is about to be created.
     pub(super) fn awaits_table(&self, index: usize) -> bool {
         let report = &self.hosts[index].1;
-        let lacks_table = report.answers && report.standing.is_some_and(|standing| !standing.has_table);
+        let is_admitted = |standing: &Standing| standing.role == Role::Replica || self.admits(standing.epoch);
+        let standing = report.standing.filter(|standing| report.answers && is_admitted(standing));
+        let lacks_table = standing.is_some_and(|standing| !standing.has_table);
         lacks_table && (!self.settled || self.primary().or_else(|| self.creator()).is_some())
     }
 
     /// Why a host cannot be used.
     pub(super) fn problem(&self, index: usize) -> Option<&str> {
-        let report = &self.hosts[index].1;
-        if let Some(problem) = &report.problem {
-            return Some(problem);
-        }
-        let (epoch, newest) = (self.answers_as(index, Role::Primary)?.epoch, self.newest?);
-        match self.admits(epoch) {
-            true => None,
-            false if epoch.system == newest.system => Some("is a former primary that another host has replaced"),
-            false => Some("belongs to another cluster (its system identifier differs): remove it from DATABASE_URL"),
+        match self.answers_as(index, Role::Primary).map(|standing| standing.epoch).filter(|epoch| !self.admits(*epoch))
+        {
+            None => self.hosts[index].1.problem.as_deref(),
+            Some(epoch) if self.newest.is_some_and(|newest| newest.system == epoch.system) => {
+                Some("is a former primary that another host has replaced")
+            }
+            Some(_) => Some("belongs to another cluster (its system identifier differs): remove it from DATABASE_URL"),
         }
     }
 

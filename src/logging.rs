@@ -16,11 +16,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 pub use outlet::Outlet;
 
 /// The only way to standard error. Call it once.
-///
-/// # Errors
-///
-/// No thread can be started.
-pub fn outlet() -> io::Result<Outlet> {
+#[must_use]
+pub fn outlet() -> Outlet {
     Outlet::new(io::stderr(), |lines| tracing::warn!(lines, "log lines were lost: standard error was not read"))
 }
 

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use dob_api::admin::Admin;
 use dob_api::config::{self, Config, Limits, Task};
@@ -35,17 +36,14 @@ const THREAD_FILES: usize = 4;
 /// With fewer connections nobody is served.
 const LEAST_CONNECTIONS: usize = 16;
 
+/// How long an idle thread for names and password files stays: while there is one, each allocation takes a lock.
+const THREAD_KEEP_ALIVE: Duration = Duration::from_millis(100);
+
 /// A listener that is being served.
 type Serving = JoinHandle<io::Result<()>>;
 
 fn main() -> ExitCode {
-    let outlet = match logging::outlet() {
-        Ok(outlet) => outlet,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "dob-api: cannot start a thread: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
+    let outlet = logging::outlet();
     let fail = |error: &dyn fmt::Display, code| {
         outlet.push(format!("dob-api: {error}\n").as_bytes());
         code
@@ -181,7 +179,8 @@ async fn all(serving: Vec<Serving>) {
 }
 
 fn runtime() -> Result<Runtime, String> {
-    Builder::new_current_thread().enable_all().build().map_err(|error| format!("cannot start: {error}"))
+    let mut builder = Builder::new_current_thread();
+    builder.enable_all().thread_keep_alive(THREAD_KEEP_ALIVE).build().map_err(|error| format!("cannot start: {error}"))
 }
 
 fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener, String> {

@@ -12,11 +12,17 @@ const CAPACITY: usize = 256 * 1024;
 /// How long the end of the process waits for a reader.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long the thread that writes waits for more text. It does not stay: with a second thread each allocation of the whole
+/// process takes a lock, which costs a request some 5 % of its time (musl).
+const IDLE: Duration = Duration::from_millis(100);
+
 /// Text on its way to a pipe that may be full. To push never blocks: a thread of its own writes. Clones share the queue.
 #[derive(Clone)]
 pub struct Outlet(Arc<Shared>);
 
 struct Shared {
+    out: Mutex<Box<dyn Write + Send>>,
+    report: Box<dyn Fn(u64) + Send + Sync>,
     queue: Mutex<Queue>,
     changed: Condvar,
     dropped: Counter,
@@ -26,24 +32,22 @@ struct Shared {
 struct Queue {
     text: Vec<u8>,
     lines: u64,
+    has_thread: bool,
     is_writing: bool,
     /// Lines that were dropped and not reported yet.
     lost: u64,
 }
 
 impl Outlet {
-    /// Starts the thread that writes to `out`. When `out` takes text again after a loss, `report` is called with the
-    /// number of lines that were lost.
-    ///
-    /// # Errors
-    ///
-    /// The thread cannot be started.
-    pub fn new(out: impl Write + Send + 'static, report: impl Fn(u64) + Send + 'static) -> io::Result<Self> {
-        let outlet =
-            Self(Arc::new(Shared { queue: Mutex::default(), changed: Condvar::new(), dropped: Counter::default() }));
-        let writer = outlet.clone();
-        thread::Builder::new().name("log".to_owned()).spawn(move || writer.run(out, report))?;
-        Ok(outlet)
+    /// A queue for `out`. When `out` takes text again after a loss, `report` is called with the number of lines that were lost.
+    pub fn new(out: impl Write + Send + 'static, report: impl Fn(u64) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Shared {
+            out: Mutex::new(Box::new(out)),
+            report: Box::new(report),
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            dropped: Counter::default(),
+        }))
     }
 
     /// Queues one line.
@@ -56,6 +60,11 @@ impl Outlet {
         }
         queue.text.extend_from_slice(line);
         queue.lines += 1;
+        if !queue.has_thread {
+            let writer = self.clone();
+            // Without a thread the text waits for the next line.
+            queue.has_thread = thread::Builder::new().name("log".to_owned()).spawn(move || writer.run()).is_ok();
+        }
         drop(queue);
         self.0.changed.notify_all();
     }
@@ -73,16 +82,16 @@ impl Outlet {
         self.0.dropped.clone()
     }
 
-    fn run(&self, mut out: impl Write, report: impl Fn(u64)) {
-        loop {
-            let (text, lines) = self.take();
+    fn run(&self) {
+        let mut out = self.0.out.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some((text, lines)) = self.take() {
             let is_written = out.write_all(&text).and_then(|()| out.flush()).is_ok();
             let mut queue = self.queue();
             if is_written {
                 let lost = std::mem::take(&mut queue.lost);
                 drop(queue);
                 if lost > 0 {
-                    report(lost);
+                    (self.0.report)(lost);
                 }
             } else {
                 queue.lost += lines;
@@ -94,12 +103,13 @@ impl Outlet {
         }
     }
 
-    /// Waits for text.
-    fn take(&self) -> (Vec<u8>, u64) {
-        let waited = self.0.changed.wait_while(self.queue(), |queue| queue.text.is_empty());
-        let mut queue = waited.unwrap_or_else(PoisonError::into_inner);
-        queue.is_writing = true;
-        (std::mem::take(&mut queue.text), std::mem::take(&mut queue.lines))
+    /// Waits a little for text; none ends the thread.
+    fn take(&self) -> Option<(Vec<u8>, u64)> {
+        let waited = self.0.changed.wait_timeout_while(self.queue(), IDLE, |queue| queue.text.is_empty());
+        let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        queue.is_writing = !queue.text.is_empty();
+        queue.has_thread = queue.is_writing;
+        queue.is_writing.then(|| (std::mem::take(&mut queue.text), std::mem::take(&mut queue.lines)))
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -138,7 +148,7 @@ mod tests {
     fn nobody_waits_for_a_reader_and_the_loss_is_reported_once_there_is_one() {
         let (out, mut reader) = UnixStream::pair().unwrap();
         let (report, reports) = mpsc::channel();
-        let outlet = Outlet::new(out, move |lines| report.send(lines).unwrap()).unwrap();
+        let outlet = Outlet::new(out, move |lines| report.send(lines).unwrap());
         let mut pushed = 0;
         while outlet.dropped().get() < 1000 {
             outlet.push(LINE);
@@ -162,7 +172,7 @@ mod tests {
     #[test]
     fn a_line_that_never_fits_is_dropped_alone() {
         let (out, mut reader) = UnixStream::pair().unwrap();
-        let outlet = Outlet::new(out, |_| {}).unwrap();
+        let outlet = Outlet::new(out, |_| {});
         outlet.push(&vec![b'x'; CAPACITY + 1]);
         outlet.push(b"after");
         let mut text = [0; 5];
@@ -175,7 +185,7 @@ mod tests {
     fn lines_to_a_reader_that_left_are_counted() {
         let (out, reader) = UnixStream::pair().unwrap();
         drop(reader);
-        let outlet = Outlet::new(out, |_| {}).unwrap();
+        let outlet = Outlet::new(out, |_| {});
         outlet.push(LINE);
         outlet.flush();
         assert_eq!(outlet.dropped().get(), 1);

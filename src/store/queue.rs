@@ -112,7 +112,7 @@ impl<Q, A> Queue<Q, A> {
         put_back: u32,
     ) -> Result<impl Future<Output = Result<A, StoreError>>, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let number = {
+        let (number, is_first) = {
             let mut waiting = self.waiting();
             if waiting.closed {
                 return Err(StoreError::Unavailable);
@@ -123,10 +123,13 @@ impl<Q, A> Queue<Q, A> {
             let number = waiting.next;
             waiting.next += 1;
             waiting.jobs.push_back(Job { question, reply, number, put_back });
-            number
+            (number, waiting.jobs.len() == 1)
         };
         self.0.depth.inc();
-        self.0.arrival.notify_one();
+        // One lane gathers at a time: a second one would leave at once with what the first has just missed.
+        if is_first {
+            self.0.arrival.notify_one();
+        }
         let place = Place { queue: self, number, answered: false };
         Ok(async move {
             let mut place = place;

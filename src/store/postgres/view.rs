@@ -210,34 +210,45 @@ mod tests {
     use super::super::standing::tests::standing;
     use super::*;
 
-    /// What the tests say of a host: how it answers, if it does.
-    type Said = Result<Standing, &'static str>;
+    /// What a host reports.
+    #[derive(Clone, Copy, Debug)]
+    enum Said {
+        Is(Standing),
+        Gone,
+    }
+    use Said::{Gone, Is};
+
+    /// Reports, each with the host's index.
+    type Reports<'a> = &'a [(usize, Said)];
 
     fn primary(system: i64, region: i64, timeline: i32) -> Said {
-        Ok(standing(Role::Primary, system, region, timeline))
+        Is(standing(Role::Primary, system, region, timeline))
     }
 
     fn replica(replayed: i64) -> Said {
-        Ok(Standing { replayed, ..standing(Role::Replica, 7, 0, 0) })
+        Is(Standing { replayed, ..standing(Role::Replica, 7, 0, 0) })
     }
 
     fn without_table(said: Said) -> Said {
-        said.map(|standing| Standing { has_table: false, ..standing })
+        match said {
+            Is(standing) => Is(Standing { has_table: false, ..standing }),
+            Gone => Gone,
+        }
     }
 
     fn report(said: Said) -> Report {
         let heard = Some(Instant::now());
         match said {
-            Ok(standing) => {
+            Is(standing) => {
                 let problem = (!standing.has_table).then(|| "no table".into());
                 Report { standing: Some(standing), answers: true, problem, heard, ..Report::default() }
             }
-            Err(problem) => Report { problem: Some(problem.into()), ..Report::default() },
+            Gone => Report { problem: Some("gone".into()), ..Report::default() },
         }
     }
 
     /// A view of hosts that reported these things, one after the other; what a host said stays known when it is lost.
-    fn view(hosts: usize, reports: &[(usize, Said)]) -> View {
+    fn view(hosts: usize, reports: Reports<'_>) -> View {
         let mut view = View::new((0..hosts).map(|index| format!("host{index}").into()));
         for &(index, said) in reports {
             let mut report = report(said);
@@ -247,31 +258,32 @@ mod tests {
         view
     }
 
-    const GONE: Said = Err("gone");
+    /// A name, how many hosts, what they report, and which are then the primary and the reader.
+    type Case<'a> = (&'a str, usize, Reports<'a>, Option<usize>, Option<usize>);
 
     #[test]
     fn the_primary_and_the_reader_follow_from_what_the_hosts_said() {
-        let cases: [(&str, usize, &[(usize, Said)], Option<usize>, Option<usize>); 15] = [
+        let cases: [Case<'_>; 15] = [
             ("nothing is known", 2, &[], None, None),
             ("one host of two was heard", 2, &[(0, primary(7, 0, 1))], None, None),
             ("a single host", 1, &[(0, primary(7, 0, 1))], Some(0), Some(0)),
             ("a primary and a replica", 2, &[(0, replica(9)), (1, primary(7, 0, 1))], Some(1), Some(1)),
-            ("a dead host and a primary", 2, &[(0, GONE), (1, primary(7, 0, 1))], Some(1), Some(1)),
+            ("a dead host and a primary", 2, &[(0, Gone), (1, primary(7, 0, 1))], Some(1), Some(1)),
             (
                 "replicas only: the one that replayed most",
                 3,
-                &[(0, replica(5)), (1, replica(9)), (2, GONE)],
+                &[(0, replica(5)), (1, replica(9)), (2, Gone)],
                 None,
                 Some(1),
             ),
-            ("a lost primary", 2, &[(0, primary(7, 0, 1)), (1, replica(9)), (0, GONE)], None, Some(1)),
+            ("a lost primary", 2, &[(0, primary(7, 0, 1)), (1, replica(9)), (0, Gone)], None, Some(1)),
             ("of two promotions the later", 2, &[(0, primary(7, 0, 1)), (1, primary(7, 0, 2))], Some(1), Some(1)),
             ("whichever is heard first", 2, &[(1, primary(7, 0, 2)), (0, primary(7, 0, 1))], Some(1), Some(1)),
             ("the region promoted later", 2, &[(0, primary(7, 1, 9)), (1, primary(7, 2, 3))], Some(1), Some(1)),
             (
                 "a former primary is not used when the new one is lost",
                 2,
-                &[(0, primary(7, 0, 1)), (1, replica(9)), (1, primary(7, 0, 2)), (1, GONE)],
+                &[(0, primary(7, 0, 1)), (1, replica(9)), (1, primary(7, 0, 2)), (1, Gone)],
                 None,
                 None,
             ),
@@ -285,7 +297,7 @@ mod tests {
             (
                 "another cluster is not used while the known one is lost",
                 2,
-                &[(0, primary(7, 0, 1)), (1, primary(8, 0, 5)), (0, GONE)],
+                &[(0, primary(7, 0, 1)), (1, primary(8, 0, 5)), (0, Gone)],
                 None,
                 None,
             ),
@@ -321,7 +333,7 @@ mod tests {
     #[test]
     fn a_primary_of_an_older_promotion_of_the_same_cluster_is_not_admitted() {
         let view = view(1, &[(0, primary(7, 2, 5))]);
-        let admits = |said: Said| said.is_ok_and(|standing| view.admits(standing.epoch));
+        let admits = |said: Said| matches!(said, Is(standing) if view.admits(standing.epoch));
         let same_region = [(primary(7, 2, 5), true), (primary(7, 2, 6), true), (primary(7, 2, 4), false)];
         let other_region = [(primary(7, 3, 5), true), (primary(7, 1, 6), false)];
         let other_cluster = [(primary(8, 2, 9), false), (primary(8, 3, 1), true)];
@@ -338,11 +350,11 @@ mod tests {
     #[test]
     fn the_table_is_created_on_the_primary_that_is_to_be_used() {
         let (first, second) = (without_table(primary(7, 0, 1)), without_table(primary(7, 0, 2)));
-        let cases: [(&[(usize, Said)], Option<usize>); 4] = [
+        let cases: [(Reports<'_>, Option<usize>); 4] = [
             (&[(0, first), (1, second)], Some(1)),
             (&[(0, without_table(replica(9))), (1, first)], Some(1)),
             (&[(0, primary(7, 0, 1)), (1, replica(9))], None),
-            (&[(0, without_table(replica(9))), (1, GONE)], None),
+            (&[(0, without_table(replica(9))), (1, Gone)], None),
         ];
         for (reports, creator) in cases {
             assert_eq!(view(2, reports).creator(), creator, "{reports:?}");
@@ -351,12 +363,12 @@ mod tests {
 
     #[test]
     fn a_lane_leaves_a_host_for_the_primary_or_when_its_role_has_changed() {
-        let two = |reports: &[(usize, Said)]| view(2, reports);
+        let two = |reports: Reports<'_>| view(2, reports);
         let with_primary = two(&[(0, replica(9)), (1, primary(7, 0, 1))]);
         assert!(with_primary.leaves(0, Role::Replica) && !with_primary.leaves(1, Role::Primary));
-        let demoted = two(&[(0, primary(7, 0, 1)), (1, GONE), (0, replica(9))]);
+        let demoted = two(&[(0, primary(7, 0, 1)), (1, Gone), (0, replica(9))]);
         assert!(demoted.leaves(0, Role::Primary));
-        let lost = two(&[(0, primary(7, 0, 1)), (1, replica(9)), (0, GONE)]);
+        let lost = two(&[(0, primary(7, 0, 1)), (1, replica(9)), (0, Gone)]);
         assert!(!lost.leaves(0, Role::Primary) && !lost.leaves(1, Role::Replica));
     }
 

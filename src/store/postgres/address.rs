@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dns_lookup::{AddrFamily, AddrInfoHints, SockType, getaddrinfo};
@@ -26,8 +26,6 @@ const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 pub(super) struct Address {
     name: String,
     port: u16,
-    /// The addresses that the last successful lookup found.
-    known: Mutex<Vec<IpAddr>>,
     /// A lookup cannot be interrupted: so at most one of each family is under way.
     lookups: [Arc<Semaphore>; 2],
 }
@@ -36,7 +34,7 @@ impl Address {
     /// The address `ip` if it is given, else whatever `name` means at each attempt.
     pub(super) fn new(name: &str, ip: Option<IpAddr>, port: u16) -> Self {
         let name = ip.map_or_else(|| name.to_owned(), |ip| ip.to_string());
-        Self { name, port, known: Mutex::default(), lookups: [(); 2].map(|()| Arc::new(Semaphore::new(1))) }
+        Self { name, port, lookups: [(); 2].map(|()| Arc::new(Semaphore::new(1))) }
     }
 
     /// Tries all addresses, each after a head start of the one before it or at once when that fails, and takes the first that
@@ -87,12 +85,7 @@ impl Address {
                 Err(error) => problem = error,
             }
         }
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if !found.is_empty() {
-            *known = found;
-        }
-        // A resolver that fails now does not make the hosts that it named before unreachable.
-        if known.is_empty() { Err(problem) } else { Ok(known.clone()) }
+        if found.is_empty() { Err(problem) } else { Ok(found) }
     }
 
     async fn lookup(&self, family: AddrFamily) -> Result<Vec<IpAddr>, String> {

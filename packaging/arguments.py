@@ -16,7 +16,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, *arguments):
         parsed = super().parse_args(*arguments)
-        # Whoever only asks whether the arguments are right is told by this code.
+        # A caller that only checks the arguments learns the result from this code.
         if code := os.environ.get("ARGUMENTS_ONLY"):
             sys.exit(int(code))
         return parsed

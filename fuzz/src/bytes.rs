@@ -1,4 +1,4 @@
-//! Whatever bytes a client sends: every answer is whole, none is a 500, and the service goes on.
+//! Whatever bytes a client sends: every answer is whole, none is a 500, and the service continues.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_holds_one_line_which_is_read_anew_each_time() {
+    fn a_file_holds_one_line_which_is_read_again_each_time() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let source = PasswordSource::File(file.path().to_owned());
         for (text, password) in [("a b", "a b"), ("sesame\n", "sesame"), ("sesam\r\n", "sesam"), ("é", "é")] {

@@ -26,7 +26,7 @@ pub(super) const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 /// bb8 tries to connect every half of this.
 const CONNECTION_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A connection of a pool; whoever holds it gives it back by dropping it.
+/// A connection of a pool; to drop it gives it back.
 pub(super) type Pooled = PooledConnection<'static, Manager>;
 
 /// Makes the connections to one host.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::session::Session;
 use super::standing::{Epoch, Role, Standing};
 
-/// How long after its last answer a host is silent. One that froze goes on accepting connections and is asked in vain for as
+/// How long after its last answer a host is silent. One that froze still accepts connections and is asked in vain for as
 /// long as a probe and a connection may take: it must not look as if it were cut off.
 const SILENT_AFTER: Duration = Duration::from_secs(4);
 
@@ -28,7 +28,7 @@ pub(super) struct View {
 /// What is known of one host.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Report {
-    /// What it last said of itself.
+    /// What it last reported about itself.
     pub(super) standing: Option<Standing>,
     /// Whether that was just now.
     pub(super) answers: bool,
@@ -185,7 +185,7 @@ impl View {
         self.newest
     }
 
-    /// What a host says of itself, if it answers and has this role.
+    /// What a host reports, if it answers and has this role.
     fn answers_as(&self, index: usize, role: Role) -> Option<Standing> {
         let report = &self.hosts[index].1;
         report.standing.filter(|standing| report.answers && standing.role == role)

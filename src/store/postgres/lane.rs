@@ -252,7 +252,7 @@ impl<W: Work> Lane<W> {
                 if kind == TIMED_OUT {
                     self.hosts.host(link.index).abandon(link.session.backend);
                 }
-                // What breaks each connection that it is sent on waits longer from time to time.
+                // What breaks each connection that it is sent on is sent again ever later.
                 if batch.is_last_resort() {
                     batch.answer(|| Err(Refusal::Later));
                 }

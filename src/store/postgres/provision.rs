@@ -20,7 +20,7 @@ use super::standing::Role;
 use super::table::CREATE;
 use crate::config::{Database, PasswordSource};
 
-/// How long to wait between attempts.
+/// The pace of the attempts, not a wait for an answer: the next one follows after it.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// How long an attempt may take: a database is a copy of many files, and the server ends each statement after 15 s.
@@ -52,11 +52,13 @@ pub(super) async fn as_service(hosts: &Hosts) {
         view.wait_for(|view| view.was_reached() || view.creator().is_some()).await.map(|view| view.creator())
         && let Some(index) = known
     {
-        if !has_failed(timeout(CONNECT_DEADLINE * 2, create_table(hosts.host(index))).await, &notices) {
+        if has_failed(timeout(CONNECT_DEADLINE * 2, create_table(hosts.host(index))).await, &notices) {
+            sleep(PAUSE).await;
+        } else {
+            // The host's next report shows the table; if it does not, to create it again does no harm.
             hosts.host(index).suspect();
-            let _ = view.wait_for(|view| view.creator() != Some(index)).await;
+            let _ = timeout(PAUSE, view.wait_for(|view| view.creator() != Some(index))).await;
         }
-        sleep(PAUSE).await;
     }
 }
 

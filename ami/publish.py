@@ -4,9 +4,9 @@ import argparse
 import os
 import re
 
-import snapshot
-import terminal
-from terminal import Parser, Stop, say
+from ami import snapshot, terminal
+from ami.terminal import Stop, say
+from tools.arguments import Parser
 
 EPILOG = """
 Prints a line REGION IMAGE for each region. What is there already is not done again, so after Ctrl-C or an error run

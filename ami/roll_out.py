@@ -5,8 +5,9 @@ import os
 import re
 import time
 
-import terminal
-from terminal import Parser, Progress, Stop, say
+from ami import terminal
+from ami.terminal import Progress, Stop, say
+from tools.arguments import Parser
 
 EPILOG = """
 The image is named by its id, or by the version that 'ami/publish' gave it. New hosts are launched before old ones

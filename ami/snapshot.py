@@ -7,7 +7,7 @@ import json
 import os
 import threading
 
-from terminal import Progress, Stop, say
+from ami.terminal import Progress, Stop, say
 
 BLOCK = 512 * 1024
 EMPTY = bytes(BLOCK)

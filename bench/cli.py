@@ -7,13 +7,13 @@ import sys
 import time
 from pathlib import Path
 
-import database
-import report
-from arguments import Parser
-from contenders import Programs
-from machine import Noise, description, first_line
-from parts import PARTS, QUICK, Bench, progress
-from processes import Failure
+from bench import database
+from bench import report
+from tools.arguments import Parser
+from bench.contenders import Programs
+from bench.machine import Noise, description, first_line
+from bench.parts import PARTS, QUICK, Bench, progress
+from bench.processes import Failure
 
 USERS = 1_000_000
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from database import Database
-from processes import Failure, free_port, running, wait_until
+from bench.database import Database
+from bench.processes import Failure, free_port, running, wait_until
 
 
 @dataclass(frozen=True)

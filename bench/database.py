@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from processes import Failure, cpu_seconds, free_port, running, wait_until
+from bench.processes import Failure, cpu_seconds, free_port, running, wait_until
 
 SETTINGS = """
 listen_addresses = '127.0.0.1'

@@ -6,8 +6,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from database import Database
-from processes import Failure, cpu_seconds
+from bench.database import Database
+from bench.processes import Failure, cpu_seconds
 
 HERE = Path(__file__).parent
 

@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from processes import TICK, cpu_seconds
+from bench.processes import TICK, cpu_seconds
 
 # Beyond these a figure says more of the neighbours than of us: the share of all CPU time that others took, and how
 # much the same calculation differed between rounds.

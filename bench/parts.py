@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import load
-from contenders import Contender, Programs, contender, delayed, service_settings
-from database import Database
-from machine import Noise
-from processes import Failure, free_port, own, resident, running
+from bench import load
+from bench.contenders import Contender, Programs, contender, delayed, service_settings
+from bench.database import Database
+from bench.machine import Noise
+from bench.processes import Failure, free_port, own, resident, running
 
 # pgbench is its own bottleneck with one thread, and takes the server's processor with two.
 PGBENCH = [(clients, threads) for threads in (1, 2) for clients in (8, 16, 64)]

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import plots
-from contenders import TITLES
-from figures import Figure, cpu, measured, spread
+from bench import plots
+from bench.contenders import TITLES
+from bench.figures import Figure, cpu, measured, spread
 
 DOCS = Path(__file__).parent.parent / "docs"
 NOTES = Path(__file__).parent / "notes.md"

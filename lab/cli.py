@@ -9,14 +9,15 @@ import subprocess
 import sys
 import time
 
-import campaign
-import hosts
-import plan
-import rehearsal
-import status
-import watch
-from arguments import Parser
-from cluster import TOP, Cluster, Run, Unusable
+from lab.trials import campaign
+from lab.hosts import nspawn
+from lab.hosts import plan
+from lab.trials import rehearsal
+from lab.reports import status
+from lab.reports import watch
+from tools.arguments import Parser
+from lab import TOP
+from lab.hosts.cluster import Cluster, Run, Unusable
 
 # Between two looks at the whole cluster, which cost the machine more than they take.
 PACE_S = 2
@@ -29,10 +30,10 @@ def tell(text):
 
 def current():
     """The cluster that this checkout has up."""
-    hosts.sweep()
+    nspawn.sweep()
     if named := os.environ.get("CLUSTER_RUN"):
         return Cluster(Run(pathlib.Path(named)), VENV)
-    for kept in hosts.RUNS.glob("*/kept"):
+    for kept in nspawn.RUNS.glob("*/kept"):
         if kept.read_text() == str(TOP):
             return Cluster(Run(kept.parent), VENV)
     raise Unusable("no cluster is up: start one with './dev cluster up'")
@@ -65,8 +66,8 @@ def up(_):
 def down(_):
     folder = current().run.folder
     # Its lock goes with its processes: somebody else's sweep must not remove it at the same time.
-    with hosts.registry():
-        hosts.remove(folder)
+    with nspawn.registry():
+        nspawn.remove(folder)
 
 
 def show(arguments):
@@ -250,7 +251,7 @@ def main():
     arguments = parse(sys.argv[1:])
     try:
         arguments.function(arguments)
-    except (Unusable, hosts.Failed, TimeoutError) as error:
+    except (Unusable, nspawn.Failed, TimeoutError) as error:
         raise SystemExit(f"cluster: {error}") from None
     except subprocess.CalledProcessError as error:
         raise SystemExit(f"cluster: {pathlib.Path(str(error.cmd[2])).name} failed, see above") from None
@@ -258,4 +259,5 @@ def main():
         raise SystemExit("cluster: interrupted") from None
 
 
-main()
+if __name__ == "__main__":
+    main()

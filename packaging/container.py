@@ -1,4 +1,3 @@
-#!/usr/bin/env -S python3 -B
 """Writes the container image of both architectures as one OCI image index.
 
 FROM scratch: one layer with the static binary and its data folder. It is written here rather than by a builder
@@ -15,7 +14,7 @@ import subprocess
 import sys
 import tarfile
 
-from arguments import Parser
+from tools.arguments import Parser
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 TARGETS = {"amd64": "x86_64-unknown-linux-musl", "arm64": "aarch64-unknown-linux-musl"}
@@ -99,11 +98,11 @@ def main():
         parser.add_argument(f"--{arch}", type=present, metavar="FILE", help=f"take this {arch} binary instead of building one")
     parser.add_argument("--out", type=pathlib.Path, metavar="FOLDER", help="the OCI layout to write (default: target/dist/image)")
     options = parser.parse_args()
-    if subprocess.run(["bash", "-c", ". packaging/lib.sh; need_linux", "container"], cwd=TOP, check=False).returncode != 0:
+    if subprocess.run(["bash", "-c", ". tools/lib.sh; need_linux", "container"], cwd=TOP, check=False).returncode != 0:
         sys.exit(1)
-    out = options.out or pathlib.Path(output("bash", "-c", '. packaging/lib.sh && realpath -m "$(dist)"')) / "image"
+    out = options.out or pathlib.Path(output("bash", "-c", '. tools/lib.sh && realpath -m "$(dist)"')) / "image"
     binaries = {arch: getattr(options, arch) or TOP / output("./dev", "build", target) for arch, target in TARGETS.items()}
-    version = output("bash", "-c", ". packaging/lib.sh && version")
+    version = output("bash", "-c", ". tools/lib.sh && version")
     released = output("bash", "-c", "packaging/changelog | dpkg-parsechangelog -l- -S Timestamp")
     created = output("date", "-u", "-d", f"@{released}", "+%Y-%m-%dT%H:%M:%SZ")
     labels = {

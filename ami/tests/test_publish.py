@@ -12,7 +12,7 @@ import boto3
 import pytest
 
 import emulator
-import hosts
+from lab.hosts import nspawn
 from conftest import INTERRUPTIBLE, TOP
 
 FIRST, SECOND = "eu-west-1", "eu-central-1"
@@ -32,7 +32,7 @@ def endpoint():
 @pytest.fixture
 def aws(endpoint):
     """An account with nothing in it but what the test makes."""
-    hosts.run("curl", "-sS", "-X", "POST", f"{endpoint}/moto-api/reset")
+    nspawn.run("curl", "-sS", "-X", "POST", f"{endpoint}/moto-api/reset")
     emulator.puts.clear()
     emulator.calls.clear()
     emulator.refreshes.clear()
@@ -60,7 +60,7 @@ def disk(tmp_path):
 
 
 def script(name, *arguments, status=0, **options):
-    done = hosts.run(TOP / "ami" / name, *arguments, check=False, **options)
+    done = nspawn.run(TOP / "ami" / name, *arguments, check=False, **options)
     assert done.returncode == status, done.stdout + done.stderr
     return done
 
@@ -131,7 +131,7 @@ def test_an_upload_that_broke_off_goes_on_where_it_was(aws, disk):
 def test_interrupted_it_says_how_to_go_on_and_does(aws, owner, disk):
     file = disk("1.0.0", blocks=300)
     process = owner.spawn(*INTERRUPTIBLE, TOP / "ami/publish", file, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    hosts.wait_until(lambda: len(emulator.puts) > 20, "some blocks arrive", 60)
+    nspawn.wait_until(lambda: len(emulator.puts) > 20, "some blocks arrive", 60)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130 and "run the same command again" in said, said

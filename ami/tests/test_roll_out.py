@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 import emulator
-import hosts
+from lab.hosts import nspawn
 from conftest import INTERRUPTIBLE, TOP
 from test_publish import FIRST, aws, endpoint, script  # noqa: F401 the fixtures are this module's too
 
@@ -87,7 +87,7 @@ def interrupted(group, owner):
     group.image("1.1.0")
     slow = {**os.environ, "ROLL_OUT_PACE": "600"}
     process = owner.spawn(*INTERRUPTIBLE, TOP / "ami/roll-out", "1.1.0", stderr=subprocess.PIPE, text=True, env=slow)
-    hosts.wait_until(lambda: emulator.calls, "the roll-out starts", 60)
+    nspawn.wait_until(lambda: emulator.calls, "the roll-out starts", 60)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130 and "it goes on in the cloud" in said, said

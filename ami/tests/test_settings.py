@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-import hosts
+from lab.hosts import nspawn
 from conftest import DATABASE, PASSWORD, REGION, STORE, SUBNET
 
 SERVICE, SETTINGS = "dob-api.service", "dob-api-settings.service"
@@ -37,7 +37,7 @@ CASES = {
 @pytest.fixture(scope="module")
 def instance(network, tree, cloud, authority, database):
     cloud.set()
-    host = hosts.Host(network, "instance", f"{SUBNET}.10", tree)
+    host = nspawn.Host(network, "instance", f"{SUBNET}.10", tree)
     ca = host.folder / "upper/etc/ssl/certs/ca-certificates.crt"
     ca.parent.mkdir(parents=True)
     ca.write_text((tree / "etc/ssl/certs/ca-certificates.crt").read_text() + authority.ca.read_text())
@@ -73,10 +73,10 @@ def test_what_is_missing_is_said_in_one_line_and_nothing_starts(instance, cloud,
     since = stop(instance)
     cloud.set(**changes)
     instance.run("systemctl", "start", "--no-block", SERVICE)
-    hosts.wait_until(lambda: "dob-api is not started: " in log_of(instance, since), "the line", 60)
+    nspawn.wait_until(lambda: "dob-api is not started: " in log_of(instance, since), "the line", 60)
     said = [text for text in log_of(instance, since).splitlines() if "dob-api is not started: " in text]
     assert line in said[0] and "hidden" not in log_of(instance, since), said
-    hosts.wait_until(lambda: state_of(instance, SETTINGS) == expected, f"the settings are {expected}")
+    nspawn.wait_until(lambda: state_of(instance, SETTINGS) == expected, f"the settings are {expected}")
     assert state_of(instance, SERVICE) == state_of(instance, "dob-api.socket") == "inactive"
     assert curl(instance) == "000"
 
@@ -85,9 +85,9 @@ def test_what_was_missing_and_comes_starts_the_service_without_a_hand(instance, 
     since = stop(instance)
     cloud.set(role=None)
     instance.run("systemctl", "start", "--no-block", SERVICE)
-    hosts.wait_until(lambda: log_of(instance, since).count("dob-api is not started: ") >= 2, "a second attempt", 60)
+    nspawn.wait_until(lambda: log_of(instance, since).count("dob-api is not started: ") >= 2, "a second attempt", 60)
     cloud.set()
-    hosts.wait_until(lambda: state_of(instance, SERVICE) == "active", "the service starts", 90)
+    nspawn.wait_until(lambda: state_of(instance, SERVICE) == "active", "the service starts", 90)
     assert curl(instance, "-X", "PUT", "-d", '{"dateOfBirth":"1815-12-10"}') == "204", log_of(instance, since)
     instance.run("systemctl", "restart", SERVICE)
     assert curl(instance).endswith("200")
@@ -97,7 +97,7 @@ def test_a_wrong_value_ends_the_start_in_the_service_own_words(instance, cloud):
     since = stop(instance)
     cloud.set(user_data=f"{URL}DOB_API_THREADS=many\n")
     instance.run("systemctl", "start", "--no-block", SERVICE)
-    hosts.wait_until(lambda: state_of(instance, SERVICE) == "failed", "the service gives up", 60)
+    nspawn.wait_until(lambda: state_of(instance, SERVICE) == "failed", "the service gives up", 60)
     assert "DOB_API_THREADS: " in log_of(instance, since)
 
 
@@ -110,7 +110,7 @@ def test_no_secret_is_seen_in_the_process_list(instance, cloud):
         shown = instance.run("sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' ' '", check=False).stdout
         return f"https://{STORE}" in shown and shown
 
-    shown = hosts.wait_until(asking, "the host asks the store", 60)
+    shown = nspawn.wait_until(asking, "the host asks the store", 60)
     cloud.set()
     assert f"aws:amz:{REGION}:ssm" in shown
     assert not any(secret in shown for secret in (PASSWORD, "never+in", "session//token"))

@@ -1,4 +1,3 @@
-#!/usr/bin/env -S python3 -B
 """Draws the pictures of the documents: docs/pictures/NAME.toml becomes docs/NAME.svg, for light and dark.
 
 Lengths are in units of 10 pixels. A box may stand `in` another; its place is then relative to it. A `group` is a list of boxes
@@ -10,9 +9,7 @@ import pathlib
 import sys
 import tomllib
 
-sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "packaging"))
-
-from arguments import Parser  # noqa: E402 it is found only now
+from tools.arguments import Parser
 
 UNIT = 10
 LINE = 1.6

@@ -4,10 +4,10 @@ import collections
 import pathlib
 import subprocess
 
-import hosts
-from cluster import TOP
-from history_client import GAVE_UP
-from ledger import Ledger
+from lab.hosts import nspawn
+from lab import TOP
+from lab.clients.history_client import GAVE_UP
+from lab.clients.ledger import Ledger
 
 UNWRITTEN = 0
 
@@ -15,7 +15,7 @@ UNWRITTEN = 0
 class HistoryLedger(Ledger):
     """Requests on few users. What is lost, stale or from nowhere is found by a linearizability checker."""
 
-    client = pathlib.Path(__file__).with_name("history_client.py")
+    client = "lab.clients.history_client"
     # What the check came to.
     checked = None
 
@@ -102,9 +102,9 @@ def unlinearizable(histories):
         f"{user} {nanoseconds(begin)} {nanoseconds(end)} {kind} {value}\n" for user, history in histories.items() for begin, end, kind, value in history
     ]
     try:
-        return hosts.run(checker(), input="".join(lines), timeout=600).stdout.split()
+        return nspawn.run(checker(), input="".join(lines), timeout=600).stdout.split()
     except subprocess.TimeoutExpired:
-        raise hosts.Failed("the checker came to no end within 600 s") from None
+        raise nspawn.Failed("the checker came to no end within 600 s") from None
 
 
 def nanoseconds(seconds):
@@ -113,4 +113,4 @@ def nanoseconds(seconds):
 
 def checker():
     """The path of the program, which is built the first time."""
-    return hosts.run(TOP / "cluster/checker", timeout=1800).stdout.strip()
+    return nspawn.run(TOP / "lab/clients/checker", timeout=1800).stdout.strip()

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 
-from client import PACE, TIMEOUT, Client, letters, run
+from lab.clients.client import PACE, TIMEOUT, Client, letters, run
 
 USERS, WRITES = 3, 100
 # Every other writer gives up; from a fraction of what an answer takes to more than a statement may wait.

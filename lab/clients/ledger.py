@@ -8,15 +8,14 @@ import sys
 import threading
 import time
 
-import hosts
-
-CLIENT = pathlib.Path(__file__).with_name("client.py")
+from lab import TOP
+from lab.hosts import nspawn
 
 
 class Ledger:
     """A client's requests, from entry to exit. It is a process of its own at the operator's place, or at another host's."""
 
-    client = CLIENT
+    client = "lab.clients.client"
 
     def __init__(self, cluster, balancer, place=None):
         self.cluster, self.address = cluster, cluster.machines[balancer].address
@@ -24,7 +23,7 @@ class Ledger:
 
     def __enter__(self):
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = self.cluster.run.spawn(sys.executable, self.client, self.address, namespace=self.namespace, **pipes)
+        self.process = self.cluster.run.spawn(sys.executable, "-Bm", self.client, self.address, namespace=self.namespace, cwd=TOP, **pipes)
         self.requests = []
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -42,7 +41,7 @@ class Ledger:
     def goes_on(self, deadline=60):
         """Waits for some hundred further acknowledgements."""
         now = time.monotonic()
-        hosts.wait_until(lambda: sum(begin > now for begin, _ in self.acknowledgements()) > 100, "acknowledged writes", deadline)
+        nspawn.wait_until(lambda: sum(begin > now for begin, _ in self.acknowledgements()) > 100, "acknowledged writes", deadline)
 
     def __exit__(self, *_):
         self.process.stdin.close()

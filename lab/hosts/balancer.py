@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 
-import hosts
+from lab.hosts import nspawn
 
 # Two in a row change a target's health; a cloud's balancer would take a new one after its first success.
 CHECK = "check inter 5s rise 2 fall 2"
@@ -48,7 +48,7 @@ class Balancer:
         self.process.stdin.write("; ".join(commands) + "\n")
         self.process.stdin.flush()
         if not (answer := self.process.stdout.readline()):
-            raise hosts.Failed("the balancer's interface ended: is its host up?")
+            raise nspawn.Failed("the balancer's interface ended: is its host up?")
         return json.loads(answer)
 
     def register(self, place):
@@ -56,7 +56,7 @@ class Balancer:
         name = f"service/{place.name}"
         said = self.ask(f"add server {server(place).replace(place.name, name, 1)}")
         if "New server registered" not in said:
-            raise hosts.Failed(f"the balancer does not take {place.name}: {said.strip()}")
+            raise nspawn.Failed(f"the balancer does not take {place.name}: {said.strip()}")
         # HAProxy counts what it enables as healthy until checked: without weight it gets nothing meanwhile.
         start = (f"set server {name} weight 0", f"enable health {name}", f"set server {name} state ready")
         self.ask(*start, f"set server {name} health down", f"set server {name} weight 1")
@@ -70,7 +70,7 @@ class Balancer:
         name = f"service/{place.name}"
         said = self.ask(f"set server {name} state maint", f"wait 20s srv-removable {name}", f"del server {name}")
         if "Server deleted" not in said:
-            raise hosts.Failed(f"the balancer does not let go of {place.name}: {said.strip()}")
+            raise nspawn.Failed(f"the balancer does not let go of {place.name}: {said.strip()}")
 
     def targets(self):
         """What the balancer knows of each target, by name."""

@@ -4,8 +4,8 @@ import pathlib
 import subprocess
 import sys
 
-import hosts
-import plan
+from lab.hosts import nspawn
+from lab.hosts import plan
 
 WAN = pathlib.Path(__file__).with_name("wan.py")
 DELAY_MS = 20
@@ -20,7 +20,7 @@ table bridge {name} {{
 """
 
 
-class Cloud(hosts.Network):
+class Cloud(nspawn.Network):
     """The subnets of all zones with the operator's place beside them; another process may have made it."""
 
     def __init__(self, run):
@@ -61,10 +61,10 @@ class Cloud(hosts.Network):
         self.nft(f"delete table inet {table(part)}; delete table bridge {table(part)};")
 
     def is_cut(self, part):
-        return f"table inet {table(part)}\n" in hosts.run("ip", "netns", "exec", self.namespace, "nft", "list", "tables").stdout
+        return f"table inet {table(part)}\n" in nspawn.run("ip", "netns", "exec", self.namespace, "nft", "list", "tables").stdout
 
     def nft(self, rules):
-        hosts.run("ip", "netns", "exec", self.namespace, "nft", "-f", "-", input=rules)
+        nspawn.run("ip", "netns", "exec", self.namespace, "nft", "-f", "-", input=rules)
 
 
 def table(part):

@@ -6,17 +6,17 @@ import pathlib
 import subprocess
 import sys
 
-import balancer
-import credentials
-import hosts
-import inventory
-import pager
-import plan
-import storage
-from cloud import Cloud
-from machine import Machine
+from lab import TOP
+from lab.hosts import balancer
+from lab.hosts import credentials
+from lab.hosts import nspawn
+from lab.hosts import inventory
+from lab.hosts import pager
+from lab.hosts import plan
+from lab.hosts import storage
+from lab.hosts.cloud import Cloud
+from lab.hosts.machine import Machine
 
-TOP = pathlib.Path(__file__).resolve().parents[1]
 # An object store speaks TLS through the program that a balancer is.
 FILE_SYSTEMS = {"storage": "balancer"}
 LEADERS = ("leader", "standby_leader")
@@ -29,7 +29,7 @@ class Unusable(Exception):
     """A sentence that says what to do."""
 
 
-class Run(hosts.Run):
+class Run(nspawn.Run):
     """Everything of one cluster; also what another process started and left running."""
 
     def __init__(self, folder=None):
@@ -88,8 +88,7 @@ class Cluster:
     def write_inventory(self):
         """Tells the playbooks which hosts there are now."""
         # What a cloud's interface does, a command of ours does here, bound to this run.
-        modules = f"{TOP}/cluster:{TOP}/packaging/tests:{TOP}/packaging"
-        fence = f"env CLUSTER_RUN={self.run.folder} PYTHONPATH={modules} {sys.executable} -B {TOP}/cluster/cli.py fence"
+        fence = f"env CLUSTER_RUN={self.run.folder} PYTHONPATH={TOP} {sys.executable} -B -m lab.cli fence"
         places = [machine.place for machine in self.machines.values()]
         inventory.write(self.inventory / "hosts.yml", places, self.credentials, APT_URL, fence)
 
@@ -121,21 +120,21 @@ class Cluster:
 
     def _apt_repository(self):
         site = self.run.folder / "site"
-        hosts.run(TOP / "dev", "deb", "--out", site / "debs", timeout=1800)
+        nspawn.run(TOP / "dev", "deb", "--out", site / "debs", timeout=1800)
         self.publish(*(site / "debs").glob("*.deb"))
         server = (sys.executable, "-m", "http.server", "--bind", plan.OPERATOR, "--directory", site, "80")
         self.run.spawn(*server, namespace=self.cloud.operator, **SILENT)
 
     def _pager(self):
-        self.run.spawn(sys.executable, TOP / "cluster/pager.py", pager.path(self.run), namespace=self.cloud.operator, **SILENT)
+        self.run.spawn(sys.executable, "-Bm", "lab.hosts.pager", pager.path(self.run), namespace=self.cloud.operator, cwd=TOP, **SILENT)
 
     def publish(self, *packages):
         """Adds packages to the apt repository of the run."""
         repository = self.run.folder / "site/apt"
-        hosts.run(TOP / "dev", "apt-repo", repository, "--key", self.credentials.apt_key, "--url", APT_URL, *packages)
+        nspawn.run(TOP / "dev", "apt-repo", repository, "--key", self.credentials.apt_key, "--url", APT_URL, *packages)
 
     def _balancers(self):
-        text = (TOP / "cluster/haproxy.cfg").read_text()
+        text = pathlib.Path(__file__).with_name("haproxy.cfg").read_text()
         for region in self.regions():
             machine = self.machines[f"{region}-lb"]
             servers = (f"    server {balancer.server(place)}\n" for place in self.places("service", region))
@@ -143,7 +142,7 @@ class Cluster:
             machine.run("systemctl", "enable", "--now", "haproxy")
 
     def _object_stores(self):
-        program = hosts.run(TOP / "cluster/s3", timeout=1800).stdout.strip()
+        program = nspawn.run(TOP / "lab/hosts/s3", timeout=1800).stdout.strip()
         for store in self.machines.values():
             if store.place.kind == "storage":
                 storage.install(store, self.credentials, program)
@@ -156,7 +155,7 @@ class Cluster:
 
     def environment(self):
         return {
-            "PATH": f"{self.venv}/bin:{hosts.ENVIRONMENT['PATH']}",
+            "PATH": f"{self.venv}/bin:{nspawn.ENVIRONMENT['PATH']}",
             "HOME": str(self.run.folder),
             "LANG": "C.UTF-8",
             "ANSIBLE_CONFIG": str(TOP / "ansible/ansible.cfg"),
@@ -216,15 +215,15 @@ class Cluster:
             self.wait_until_whole(region)
             # It finds a service host healthy only after two looks.
             balancer = f"http://{self.machines[f'{region}-lb'].address}/healthz"
-            hosts.wait_until(lambda: self.http_status(balancer) == "200", f"the balancer of region {region} serves", 60)
+            nspawn.wait_until(lambda: self.http_status(balancer) == "200", f"the balancer of region {region} serves", 60)
 
     # A standby region that was ahead of the next primary is rewound, over a long way.
     def wait_until_whole(self, region, deadline=300):
-        hosts.wait_until(lambda: self.is_whole(region), f"region {region} whole", deadline)
+        nspawn.wait_until(lambda: self.is_whole(region), f"region {region} whole", deadline)
 
     def sql(self, region, statement, database="postgres"):
         """The rows of a statement, by the region's leader."""
-        leader = hosts.wait_until(lambda: self.leader(region), f"a leader in region {region}")
+        leader = nspawn.wait_until(lambda: self.leader(region), f"a leader in region {region}")
         # The statement goes by standard input: a remote shell would take its quotes away.
         psql = self.ssh_command(leader, "sudo", "-u", "postgres", "psql", "-X", "-At", "-v", "ON_ERROR_STOP=1", "-d", database)
         return self.operator(*psql, input=statement, check=True, capture_output=True, timeout=60).stdout.splitlines()
@@ -243,4 +242,4 @@ class Cluster:
 
 
 def rootfs(kind):
-    return hosts.run(TOP / "cluster/rootfs", kind, timeout=1200).stdout.strip()
+    return nspawn.run(TOP / "lab/hosts/rootfs", kind, timeout=1200).stdout.strip()

@@ -3,8 +3,8 @@
 import json
 import secrets
 
-import hosts
-import plan
+from lab.hosts import nspawn
+from lab.hosts import plan
 
 PASSWORDS = ("patroni_superuser_password", "patroni_replication_password", "patroni_rewind_password", "service_database_password")
 # No secret, but it changes with one.
@@ -27,7 +27,7 @@ class Credentials:
     def make(self):
         """Makes everything; the passwords go into an Ansible vault, from which only playbooks read them."""
         self.folder.mkdir(mode=0o700)
-        hosts.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "operator", "-f", self.ssh_key)
+        nspawn.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "operator", "-f", self.ssh_key)
         self._authority()
         self._apt_key()
         self.vault_password.write_text(secrets.token_urlsafe())
@@ -38,7 +38,7 @@ class Credentials:
     def keep(self, values):
         """Writes the vault."""
         command = (self.ansible_vault, "encrypt", "--vault-password-file", self.vault_password, "--output", self.vault)
-        hosts.run(*command, input=json.dumps(values))
+        nspawn.run(*command, input=json.dumps(values))
 
     def renew(self):
         """Puts new passwords into the vault, and the other of the roles as which the service logs in."""
@@ -48,7 +48,7 @@ class Credentials:
 
     def secrets(self):
         """What the vault holds, by name."""
-        text = hosts.run(self.ansible_vault, "view", "--vault-password-file", self.vault_password, self.vault).stdout
+        text = nspawn.run(self.ansible_vault, "view", "--vault-password-file", self.vault_password, self.vault).stdout
         return json.loads(text)
 
     def passwords(self):
@@ -60,7 +60,7 @@ class Credentials:
         authority = ("-CA", self.ca, "-CAkey", self.ca_key, "-days", "825", "-subj", f"/CN={name}")
         usages = ("-addext", f"subjectAltName=DNS:{name}", "-addext", "keyUsage=critical,digitalSignature")
         kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-        hosts.run("openssl", "req", "-x509", "-config", "/dev/null", *kind, *authority, *usages, "-keyout", key, "-out", certificate)
+        nspawn.run("openssl", "req", "-x509", "-config", "/dev/null", *kind, *authority, *usages, "-keyout", key, "-out", certificate)
         return certificate.read_text() + key.read_text()
 
     def _authority(self):
@@ -69,20 +69,20 @@ class Credentials:
         kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "3650", "-subj", "/CN=cluster")
         # The machine's own configuration would add the first of the usages a second time.
         files = ("-config", "/dev/null", "-keyout", self.ca_key, "-out", self.ca)
-        hosts.run("openssl", "req", "-x509", *kind, *usages, *files)
+        nspawn.run("openssl", "req", "-x509", *kind, *usages, *files)
 
     def _apt_key(self):
         home = self.folder / "gnupg"
         home.mkdir(mode=0o700)
         gpg = ("gpg", "--homedir", home, "--batch", "--passphrase", "")
-        hosts.run(*gpg, "--quick-generate-key", "cluster <cluster@example.org>", "ed25519", "sign", "never")
-        self.apt_key.write_text(hosts.run(*gpg, "--armor", "--export-secret-keys").stdout)
-        self.apt_public_key.write_text(hosts.run(*gpg, "--armor", "--export").stdout)
-        hosts.run("gpgconf", "--homedir", home, "--kill", "all")
+        nspawn.run(*gpg, "--quick-generate-key", "cluster <cluster@example.org>", "ed25519", "sign", "never")
+        self.apt_key.write_text(nspawn.run(*gpg, "--armor", "--export-secret-keys").stdout)
+        self.apt_public_key.write_text(nspawn.run(*gpg, "--armor", "--export").stdout)
+        nspawn.run("gpgconf", "--homedir", home, "--kill", "all")
 
     def host_key(self, path, address):
         """Makes a host's ssh key and knows it from then on, and no other at this address."""
-        hosts.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", address, "-f", path)
+        nspawn.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", address, "-f", path)
         kind, key, _ = path.with_suffix(".pub").read_text().split()
         known = self.known_hosts.read_text().splitlines() if self.known_hosts.exists() else []
         others = [line for line in known if not line.startswith(f"{address} ")]

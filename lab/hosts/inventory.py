@@ -2,9 +2,9 @@
 
 import json
 
-import pager
-import plan
-import storage
+from lab.hosts import pager
+from lab.hosts import plan
+from lab.hosts import storage
 
 
 def write(file, places, credentials, apt_url, fence):

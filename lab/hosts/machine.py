@@ -2,7 +2,7 @@
 
 import os
 
-import hosts
+from lab.hosts import nspawn
 
 # Where the data of a database host is, on a volume of its own as in the cloud: it can be full without anything else being so.
 DATA = "var/lib/postgresql"
@@ -10,7 +10,7 @@ DATA = "var/lib/postgresql"
 VOLUME = "16G"
 
 
-class Machine(hosts.Host):
+class Machine(nspawn.Host):
     """A Debian host with a key to log in by; another process may have started it."""
 
     def __init__(self, cloud, place, rootfs=None):
@@ -19,7 +19,7 @@ class Machine(hosts.Host):
         self.namespace = self.owner.full(self.name)
         self.folder = self.owner.folder / self.name
         self.volume = self.folder / "volume"
-        self.groups = [root / "dob-api" / self.owner.name / self.name for root in hosts.cgroup_roots()]
+        self.groups = [root / "dob-api" / self.owner.name / self.name for root in nspawn.cgroup_roots()]
 
     def make(self, credentials):
         """Gives the host an empty disk, on which only its own ssh key and the operator's are."""
@@ -37,11 +37,11 @@ class Machine(hosts.Host):
 
     def _make_volume(self):
         """Gives a database host an empty file system of fixed size for its data."""
-        hosts.run("truncate", "--size", VOLUME, self.volume)
+        nspawn.run("truncate", "--size", VOLUME, self.volume)
         owner = os.stat(f"{self.rootfs}/{DATA}")
         features = f"root_owner={owner.st_uid}:{owner.st_gid},lazy_itable_init=1,lazy_journal_init=1"
         # Few inodes, and their tables never zeroed in the background: the image stays small.
-        hosts.run("mkfs.ext4", "-q", "-m", "0", "-i", "262144", "-E", features, self.volume)
+        nspawn.run("mkfs.ext4", "-q", "-m", "0", "-i", "262144", "-E", features, self.volume)
 
     def volumes(self):
         if not self.volume.exists():
@@ -57,7 +57,7 @@ class Machine(hosts.Host):
         self.rootfs = (self.folder / "rootfs").read_text()
         if self.volume.exists():
             # The kernel unmounts it some time after the last process of the host has gone.
-            hosts.wait_until(lambda: not hosts.run("losetup", "--associated", self.volume).stdout, f"{self.name} has let go of its volume")
+            nspawn.wait_until(lambda: not nspawn.run("losetup", "--associated", self.volume).stdout, f"{self.name} has let go of its volume")
         super().start()
 
     def is_up(self):
@@ -86,8 +86,8 @@ class Machine(hosts.Host):
         """Ends the host as a power cut does: whoever asks it gets no answer, not even a refusal."""
         drop = "chain silence { type filter hook input priority 0; policy drop; };"
         self.inside("nft", f"table inet dead {{ {drop} }}")
-        hosts.wait_until(lambda: not any([hosts.kill(group) for group in self.groups]), f"the end of {self.name}")
+        nspawn.wait_until(lambda: not any([nspawn.kill(group) for group in self.groups]), f"the end of {self.name}")
 
     def inside(self, *command):
         """Runs a command of this machine on the host's network."""
-        return hosts.run("ip", "netns", "exec", self.namespace, *command)
+        return nspawn.run("ip", "netns", "exec", self.namespace, *command)

@@ -8,7 +8,7 @@ import socketserver
 import sys
 import threading
 
-import plan
+from lab.hosts import plan
 
 HTTP_PORT, SMTP_PORT = 9095, 2525
 RECEIVERS = {

@@ -3,8 +3,8 @@
 import pathlib
 import shutil
 
-import hosts
-import plan
+from lab.hosts import nspawn
+from lab.hosts import plan
 
 BUCKETS = "/var/lib/s3"
 CERTIFICATE = "/etc/haproxy/s3.pem"

@@ -52,4 +52,5 @@ def main():
     carry(*ends, delay)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,8 @@
 
 import math
 
-from timeline import AFTER, BEFORE, LEFT, ROW, WIDTH, Picture
+from lab.reports.timeline import AFTER, LEFT, ROW, WIDTH, Picture
+from lab.trials.trial import BEFORE
 
 WRITES, READS, FAILED, LEADS, SLOWEST = "#2f6f4e", "#8fcf9f", "#c0392b", "#5b8db8", "#b08d57"
 RATES, LATENCIES, LONGEST_MS = 120, 90, 45000

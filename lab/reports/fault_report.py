@@ -8,11 +8,11 @@ import pathlib
 import statistics
 import sys
 
-from fault_picture import draw
+from lab.reports.fault_picture import draw
 
 HEAD = """# Faults: what each costs
 
-Each fault happens on booted hosts of [the cluster on one machine](../cluster/README.md), under load from clients that write and read
+Each fault happens on booted hosts of [the cluster on one machine](../lab/README.md), under load from clients that write and read
 through the balancer and record every request and every acknowledgement. A host is the primary's where nothing else is said.
 The write gap is the longest time without an acknowledgement; where it is counted from a command, that is said. The time until all
 is in step is counted from the end of the fault, or from its begin where it passes by itself. Writes are lost if they were
@@ -26,7 +26,7 @@ This page and its pictures are written by a program; the records are of:
 
 ```sh
 {commands}
-python3 cluster/fault_report.py docs {files}
+python3 -m lab.reports.fault_report docs {files}
 ```
 
 {runs}

@@ -8,6 +8,8 @@ import itertools
 import json
 import sys
 
+from lab.trials.trial import BEFORE
+
 # What a host does after an event, and its colour.
 STATES = {
     "launched": ("boots", "#c9c9c9"),
@@ -24,7 +26,7 @@ text { font: 12px system-ui, sans-serif; fill: #1c2733; } .ground { fill: #fff; 
 @media (prefers-color-scheme: dark) { text { fill: #e6edf3; } .ground { fill: #0f141a; } line { stroke: #2c3640; } }
 </style>"""
 WIDTH, LEFT, ROW, CHART = 900, 90, 26, 160
-BEFORE, AFTER = 5, 5
+AFTER = 5
 
 
 class Picture:

@@ -4,7 +4,7 @@ import json
 import shlex
 import subprocess
 
-import hosts
+from lab.hosts import nspawn
 
 # Who looks at a cluster with a fault wants to see the rest of it soon.
 PATIENCE_S = 5
@@ -44,7 +44,7 @@ def ask(cluster, region, queries):
         answers.append([(series["metric"], float(series["value"][1])) for series in answer["data"]["result"]])
         said = said[end:]
     if len(answers) != len(queries):
-        raise hosts.Failed(f"Prometheus of {monitor(region)} does not answer")
+        raise nspawn.Failed(f"Prometheus of {monitor(region)} does not answer")
     return dict(zip(queries, answers))
 
 
@@ -52,7 +52,7 @@ def lines(cluster, region):
     """What a person on call wants to know of a region besides its hosts."""
     try:
         known = ask(cluster, region, QUERIES)
-    except (hosts.Failed, ValueError):
+    except (nspawn.Failed, ValueError):
         return [f"{monitor(region)} does not answer: no alerts, no figures"]
     found = [f"alerts in region {region}: {alerts(known['alerts'])}"]
     if known["slots"]:
@@ -91,5 +91,5 @@ def search(words):
     """The command that searches the logs of a region: words are patterns, what begins with a dash goes to journalctl."""
     patterns, options = [word for word in words if not word.startswith("-")], [word for word in words if word.startswith("-")]
     if not patterns:
-        raise hosts.Failed("say what to look for, as in: ./dev cluster logs ERROR FATAL --since=-1h")
+        raise nspawn.Failed("say what to look for, as in: ./dev cluster logs ERROR FATAL --since=-1h")
     return shlex.join(["dob-api-logs", f"--grep={'|'.join(patterns)}", *options])

@@ -11,8 +11,8 @@ import pytest
 from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT_ID
 from moto.server import ThreadedMotoServer
 
-import credentials
-from cluster import TOP
+from lab.hosts import credentials
+from lab import TOP
 
 BIN = pathlib.Path(sys.prefix) / "bin"
 ANSIBLE = TOP / "ansible"

@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-import faults
-import hosts
-import plan
-import regions
-import storage
+from lab.trials import faults
+from lab.hosts import nspawn
+from lab.hosts import plan
+from lab.trials import regions
+from lab.hosts import storage
 
 PROGRAMS = "/usr/local/lib/dob-api"
 WAL, BUNDLE = r"/archive/a/17-1/.*/[0-9A-F]{24}-", r"/backup/a/.*/bundle/\d+$"
@@ -200,7 +200,7 @@ def test_a_region_lost_with_its_bucket_is_replaced_saved_and_restored_to_a_point
     write(saved, "b", "after")
     saved.sql("b", "drop table users", "dob")
     wal = saved.sql("b", "select pg_walfile_name(pg_switch_wal())")[0]
-    hosts.wait_until(lambda: any(wal in file for file in objects(saved, "b", "/archive/b/")), "the new primary archives", 180)
+    nspawn.wait_until(lambda: any(wal in file for file in objects(saved, "b", "/archive/b/")), "the new primary archives", 180)
 
     # What comes back without the other region starts no PostgreSQL by itself.
     for place in plan.databases("b"):
@@ -219,7 +219,7 @@ def test_a_region_lost_with_its_bucket_is_replaced_saved_and_restored_to_a_point
     regions.rejoin(saved, "a")
     regions.fail_back(saved, "a")
     assert saved.sql("a", "select username from users where username in ('before', 'again') order by 1", "dob") == ["again", "before"]
-    hosts.wait_until(lambda: [slots(saved, "a"), slots(saved, "b")] == ["1", "0"], "WAL is kept for who follows, and for nobody else", 30)
+    nspawn.wait_until(lambda: [slots(saved, "a"), slots(saved, "b")] == ["1", "0"], "WAL is kept for who follows, and for nobody else", 30)
 
 
 def slots(cluster, region):

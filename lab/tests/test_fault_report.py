@@ -6,9 +6,9 @@ import xml.etree.ElementTree
 
 import pytest
 
-import campaign
-import fault_report
-from ledger import Ledger
+from lab.trials import campaign
+from lab.reports import fault_report
+from lab.clients.ledger import Ledger
 
 KINDS = {
     "host-killed": {"what": "a host is killed", "aim": 20, "since": None},

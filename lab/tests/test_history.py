@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-import history
-import history_client
-from history_client import GAVE_UP, USERS, WRITES, HistoryClient, birthday
+from lab.clients import history
+from lab.clients import history_client
+from lab.clients.history_client import GAVE_UP, USERS, WRITES, HistoryClient, birthday
 
 ONE, TWO, THREE = "1999-01-01", "1999-01-04", "1999-01-07"
 

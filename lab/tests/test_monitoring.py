@@ -7,11 +7,11 @@ import subprocess
 
 import pytest
 
-import hosts
-import pager
-import plan
-import status
-import watch
+from lab.hosts import nspawn
+from lab.hosts import pager
+from lab.hosts import plan
+from lab.reports import status
+from lab.reports import watch
 
 EXPORTERS = {"database": (2379, 9100, 9187), "service": (9080, 9100), "monitoring": (9100, 19532)}
 KNOWN = pathlib.Path(__file__).parents[2] / "tests/monitoring/metrics.txt"
@@ -36,9 +36,9 @@ def test_every_target_is_up(whole, region):
     def up():
         return {f"{labels['instance']}:{labels['job']}" for labels, value in query(whole, region, "up") if value == 1}
 
-    hosts.wait_until(lambda: up() == own, f"all targets of region {region}", 60)
+    nspawn.wait_until(lambda: up() == own, f"all targets of region {region}", 60)
     # Whose database came back just now is asked again within 15 s.
-    hosts.wait_until(lambda: query(whole, region, "pg_up == 0") == [], f"every exporter of region {region} reaches its database", 60)
+    nspawn.wait_until(lambda: query(whole, region, "pg_up == 0") == [], f"every exporter of region {region} reaches its database", 60)
 
 
 @pytest.mark.long
@@ -54,7 +54,7 @@ def test_every_metric_that_is_asked_for_is_there_with_its_labels(whole):
         there = {name: set().union(*(labels for labels, _ in series)) for name, series in found.items()}
         return {name: labels - there[name] for name, labels in wanted.items() if not found[name] or labels - there[name]}
 
-    hosts.wait_until(lambda: not missing(), f"every metric; missing: {missing()}", 90)
+    nspawn.wait_until(lambda: not missing(), f"every metric; missing: {missing()}", 90)
 
 
 @pytest.mark.long
@@ -99,15 +99,15 @@ def test_a_member_that_ends_is_told_by_webhook_and_by_mail_with_the_page_to_read
         news = pager.notes(whole.run)[before:]
         return [note["content"] for note in news if note["way"] == way and "MemberDown" in str(note["content"])]
 
-    by_webhook = hosts.wait_until(lambda: told("alerts"), "a webhook", 240)
-    by_mail = hosts.wait_until(lambda: told("mail"), "a mail", 60)
+    by_webhook = nspawn.wait_until(lambda: told("alerts"), "a webhook", 240)
+    by_mail = nspawn.wait_until(lambda: told("mail"), "a mail", 60)
     alert = next(one for one in by_webhook[0]["alerts"] if one["labels"]["alertname"] == "MemberDown")
     assert alert["labels"]["instance"] == victim
     assert alert["annotations"]["runbook_url"] == "docs/runbooks/alerts/member.md"
     assert "docs/runbooks/alerts/member.md" in by_mail[0].replace("=\r\n", "")
     assert any(labels["alertname"] == "MemberDown" for labels, _ in query(whole, "a", watch.QUERIES["alerts"]))
     whole.ssh(victim, "systemctl", "start", "patroni")
-    hosts.wait_until(lambda: any("resolved" in str(content) for content in told("alerts")), "the end of the alert", 240)
+    nspawn.wait_until(lambda: any("resolved" in str(content) for content in told("alerts")), "the end of the alert", 240)
 
 
 def test_the_dead_mans_switch_is_heard_from_both_regions(whole):
@@ -115,7 +115,7 @@ def test_the_dead_mans_switch_is_heard_from_both_regions(whole):
         notes = [note["content"] for note in pager.notes(whole.run) if note["way"] == "deadman"]
         return {alert["labels"]["monitor"] for content in notes for alert in content["alerts"]}
 
-    hosts.wait_until(lambda: heard() == {watch.monitor(region) for region in plan.NETWORKS}, "Watchdog", 120)
+    nspawn.wait_until(lambda: heard() == {watch.monitor(region) for region in plan.NETWORKS}, "Watchdog", 120)
 
 
 @pytest.mark.parametrize("region", [plan.FIRST, pytest.param("b", marks=pytest.mark.long)])
@@ -124,7 +124,7 @@ def test_the_logs_of_every_unit_are_found_on_the_monitoring_host(whole, region):
         units = ("dob-api",) if place.kind == "service" else ("patroni", "etcd", "dob-backup@*")
         for unit in units:
             search = watch.search([SAID[unit], f"--unit={unit}", "--lines=1", f"_HOSTNAME={place.name}"])
-            hosts.wait_until(lambda: found(whole, region, search), f"{unit} of {place.name}", 120)
+            nspawn.wait_until(lambda: found(whole, region, search), f"{unit} of {place.name}", 120)
 
 
 @pytest.mark.long
@@ -138,8 +138,8 @@ def test_a_line_that_calls_itself_an_error_is_found_and_counted(whole):
     before = errors()
     for _ in range(3):
         whole.operator(*whole.ssh_command(leader, "sudo -u postgres psql -c 'select no_such_column'"), capture_output=True)
-    hosts.wait_until(lambda: found(whole, "a", watch.search(["no_such_column", "--lines=1"])), "the line", 60)
-    hosts.wait_until(lambda: errors() >= before + 3, "the count", 150)
+    nspawn.wait_until(lambda: found(whole, "a", watch.search(["no_such_column", "--lines=1"])), "the line", 60)
+    nspawn.wait_until(lambda: errors() >= before + 3, "the count", 150)
 
 
 @pytest.mark.long
@@ -149,10 +149,10 @@ def test_what_a_host_logged_while_it_was_cut_off_arrives_later(whole):
     whole.ssh(machine.name, f"systemd-run --on-active=5 sh -c 'logger {word}; touch /var/tmp/{word}'")
     whole.cloud.cut(machine.name)
     # What it writes on its disk is seen from outside.
-    hosts.wait_until((machine.folder / f"upper/var/tmp/{word}").exists, "a line that is logged during the cut", 60)
+    nspawn.wait_until((machine.folder / f"upper/var/tmp/{word}").exists, "a line that is logged during the cut", 60)
     assert not found(whole, "b", watch.search([word, "--identifier=root"]))
     whole.cloud.heal(machine.name)
-    hosts.wait_until(lambda: found(whole, "b", watch.search([word, "--identifier=root"])), "the line", 300)
+    nspawn.wait_until(lambda: found(whole, "b", watch.search([word, "--identifier=root"])), "the line", 300)
 
 
 def found(cluster, region, search):

@@ -10,11 +10,11 @@ import time
 
 import pytest
 
-import faults
-import hosts
-import plan
-import storage
-from cluster import LEADERS
+from lab.trials import faults
+from lab.hosts import nspawn
+from lab.hosts import plan
+from lab.hosts import storage
+from lab.hosts.cluster import LEADERS
 
 
 def recap(output):
@@ -69,8 +69,8 @@ def test_etcds_lead_is_not_on_the_host_that_leads_postgresql(whole, region):
     def leads():
         return whole.ssh(leader, status).split(", ")[4] == "true"
 
-    hosts.wait_until(lambda: leads() or (whole.ssh(leader, move) and leads()), f"{leader} leads etcd", 30)
-    hosts.wait_until(lambda: not leads(), f"{leader} gives etcd's lead away", 60)
+    nspawn.wait_until(lambda: leads() or (whole.ssh(leader, move) and leads()), f"{leader} leads etcd", 30)
+    nspawn.wait_until(lambda: not leads(), f"{leader} gives etcd's lead away", 60)
 
 
 def endpoints(region):
@@ -135,7 +135,7 @@ def test_a_data_volume_that_fills_up_again_hands_the_primary_over_again(whole, c
             fault = faults.DiskFull(whole)
             fault.begin()
             # Writes go on in files that are there already, so acknowledgements alone prove nothing yet.
-            hosts.wait_until(lambda: whole.leader("a") not in (None, fault.victim.name), "another host leads", 60)
+            nspawn.wait_until(lambda: whole.leader("a") not in (None, fault.victim.name), "another host leads", 60)
             ledger.goes_on()
             comes_back(whole, "a", fault.end)
             whole.playbook("switchover.yml", "-e", "target_region=a", "-e", f"patroni_candidate={fault.victim.name}")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rehearsal import Rehearsal
-from versions import next_version
+from lab.trials.rehearsal import Rehearsal
+from lab.trials.versions import next_version
 
 WARM_UP = 3
 

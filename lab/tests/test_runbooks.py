@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-import plan
-import runbooks
-import watch
+from lab.hosts import plan
+from tools import runbooks
+from lab.reports import watch
 
 TOP = runbooks.TOP
 # Runs blocks of commands, each to its end, and tells of each which lines failed, what was said, and what was complained of.

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-import hosts
-import plan
-import regions
+from lab.hosts import nspawn
+from lab.hosts import plan
+from lab.trials import regions
 
 
 def play(cluster, name, *arguments, **options):
@@ -97,13 +97,13 @@ def nobody_takes_writes_until_an_operator_decides(cluster):
         machine.boot()
     journal = ("journalctl", "--boot", "--unit", "patroni")
     waiting = "waiting: the other region does not say who takes writes"
-    hosts.wait_until(lambda: all(waiting in cluster.ssh(machine.name, *journal) for machine in machines), "region b waits", 60)
+    nspawn.wait_until(lambda: all(waiting in cluster.ssh(machine.name, *journal) for machine in machines), "region b waits", 60)
     assert not cluster.members("a") and not cluster.members("b")
     command = [cluster.venv / "bin/ansible", "region_b:&database", "--inventory", cluster.inventory, "--module-name", "ansible.builtin.file"]
     command += ["--args", "path=/run/dob-api-region-decided state=touch mode=0644"]
     vault = ["--vault-password-file", cluster.credentials.vault_password]
     cluster.operator(*command, *vault, check=True, env=cluster.environment(), stdout=subprocess.DEVNULL)
-    hosts.wait_until(lambda: cluster.leader("b"), "region b takes writes", 60)
+    nspawn.wait_until(lambda: cluster.leader("b"), "region b takes writes", 60)
     cluster.wait_until_whole("b")
     assert not cluster.leader("a")
 
@@ -119,10 +119,10 @@ def test_a_region_that_was_replaced_unseen_takes_no_write_after_it_sees_the_othe
         ledger.goes_on()
         whole.cloud.heal("a")
         healed = time.monotonic()
-        hosts.wait_until(lambda: not accepts(whole, old_primary), "the old primary ends")
+        nspawn.wait_until(lambda: not accepts(whole, old_primary), "the old primary ends")
         print(f"the old primary ended {time.monotonic() - healed:.1f} s after the cut had healed")
         ledger.goes_on()
-    hosts.wait_until(lambda: not whole.members("a"), "the old region stands down")
+    nspawn.wait_until(lambda: not whole.members("a"), "the old region stands down")
     assert whole.leader("b")
     print(ledger.figures())
     during, after = ledger.acknowledged(cut, healed), ledger.acknowledged(healed)

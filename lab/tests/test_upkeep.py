@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-import hosts
-import plan
-import versions
+from lab.hosts import nspawn
+from lab.hosts import plan
+from lab.trials import versions
 from test_region import etcd, recap, survives
 
 SOURCES = "/etc/apt/sources.list.d/cluster.sources"
@@ -106,7 +106,7 @@ def keys(cluster):
     for place in (cluster.machines[name].place for name in DATABASES):
         for port, how in ports:
             said = cluster.operator("openssl", "s_client", "-connect", f"{place.address}:{port}", *how, input="", capture_output=True)
-            shown[place.name, port] = hosts.run("openssl", "x509", "-noout", "-pubkey", input=said.stdout).stdout
+            shown[place.name, port] = nspawn.run("openssl", "x509", "-noout", "-pubkey", input=said.stdout).stdout
     return shown
 
 
@@ -128,7 +128,7 @@ def test_a_rotation_costs_no_request_and_the_old_passwords_and_keys_are_of_no_us
     # Who can connect to follow anew has the new password.
     assert asked(whole, whole.leader(region), followed) == "3"
     streaming = "select count(*) from pg_stat_replication where state = 'streaming'"
-    hosts.wait_until(lambda: asked(whole, whole.leader(region), streaming) == "3", "every standby follows anew")
+    nspawn.wait_until(lambda: asked(whole, whole.leader(region), streaming) == "3", "every standby follows anew")
 
 
 @pytest.mark.long
@@ -155,7 +155,7 @@ def test_a_region_grows_and_its_new_host_leads_and_leaves_without_a_failed_reque
         whole.playbook("switchover.yml", "-e", f"target_region={region}", "-e", f"patroni_candidate={added}")
         # The other region looks for the primary there, too.
         followed = "select count(*) from pg_replication_slots where slot_name = 'other_region' and active"
-        hosts.wait_until(lambda: asked(whole, added, followed) == "1", f"region {other} follows the new host", 60)
+        nspawn.wait_until(lambda: asked(whole, added, followed) == "1", f"region {other} follows the new host", 60)
 
         whole.ssh(sick, "systemctl", "stop", "patroni")
         assert f"Patroni does not answer on {sick}" in refused(whole, "remove-host.yml", *target)
@@ -168,7 +168,7 @@ def test_a_region_grows_and_its_new_host_leads_and_leaves_without_a_failed_reque
         ledger.goes_on()
     survives(ledger, region)
     assert whole.is_whole(region) and len(whole.members(region)) == len(etcd(whole, region)) == 3
-    hosts.wait_until(lambda: asked(whole, whole.leader(region), followed) == "1", f"region {other} follows", 60)
+    nspawn.wait_until(lambda: asked(whole, whole.leader(region), followed) == "1", f"region {other} follows", 60)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-import hosts
-import plan
-import regions
-import versions
+from lab.hosts import nspawn
+from lab.hosts import plan
+from lab.trials import regions
+from lab.trials import versions
 from test_region import survives
 from test_upkeep import archive, asked, refused
 
@@ -85,14 +85,14 @@ def test_the_newer_version_lost_with_its_region_leaves_the_older_one(upgraded, c
     print(f"{len(ledger.lost('a'))} writes had not arrived")
 
     regions.end_loss(upgraded, "b")
-    hosts.wait_until(lambda: regions.waits(upgraded, "b"), "region b waits, for the other one takes writes", 120)
+    nspawn.wait_until(lambda: regions.waits(upgraded, "b"), "region b waits, for the other one takes writes", 120)
     with client("a") as ledger:
         upgraded.playbook("major-finish.yml", "-e", "target_region=b")
         ledger.goes_on()
     survives(ledger, "a")
     upgraded.wait_until_whole("b")
     assert (version(upgraded, "a"), version(upgraded, "b")) == (OLD, OLD)
-    hosts.wait_until(lambda: same_rows(upgraded), "both regions have the same rows", 60)
+    nspawn.wait_until(lambda: same_rows(upgraded), "both regions have the same rows", 60)
 
 
 @pytest.mark.long
@@ -104,7 +104,7 @@ def test_a_major_upgrade_costs_no_request_and_has_a_way_back(upgraded, client):
         upgraded.playbook("major-switch.yml", "-e", "target_region=b", *MIXED)
         ledger.goes_on()
     survives(ledger, "b")
-    hosts.wait_until(lambda: same_rows(upgraded), "both regions have the same rows", 60)
+    nspawn.wait_until(lambda: same_rows(upgraded), "both regions have the same rows", 60)
     with client("b") as ledger:
         upgraded.playbook("major-finish.yml", "-e", "target_region=a", *new)
         upgraded.playbook("failback.yml", "-e", "target_region=a", *new)

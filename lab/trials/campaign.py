@@ -9,12 +9,12 @@ import random
 import shlex
 import sys
 
-import faults
-import plan
-import regions
-from history import checker
-from rehearsal import positive
-from trial import FAILURES, Trial
+from lab.trials import faults
+from lab.hosts import plan
+from lab.trials import regions
+from lab.clients.history import checker
+from lab.trials.rehearsal import positive
+from lab.trials.trial import FAILURES, Trial
 
 VERSIONS = "dpkg-query --show --showformat '${Package} ${Version}\\n' "
 PACKAGES = ("postgresql-17", "patroni", "etcd-server", "pgbackrest")
@@ -25,7 +25,7 @@ def arguments(command):
     command.add_argument("--seed", metavar="S", type=int, help="what decides the order (default: by chance, and printed)")
     command.add_argument("--only", metavar="NAME", type=known, nargs="+", default=list(faults.TABLE), help=f"only these of: {', '.join(faults.TABLE)}")
     command.add_argument("--histories", action="store_true", help="load on few users besides, and a check that what was read could be so")
-    command.add_argument("--record", metavar="FILE", type=pathlib.Path, help="write everything measured there, for cluster/fault_report.py")
+    command.add_argument("--record", metavar="FILE", type=pathlib.Path, help="write everything measured there, for lab/reports/fault_report.py")
 
 
 def known(name):

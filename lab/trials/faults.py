@@ -7,11 +7,11 @@ only what a lost region acknowledged last may not have reached the other.
 import random
 import time
 
-import hosts
-import machine
-import plan
-import regions
-from cluster import Unusable
+from lab.hosts import nspawn
+from lab.hosts import machine
+from lab.hosts import plan
+from lab.trials import regions
+from lab.hosts.cluster import Unusable
 
 REGION = plan.FIRST
 OTHER = next(name for name in plan.NETWORKS if name != REGION)
@@ -50,7 +50,7 @@ class Fault:
 
     def choose(self):
         """The host that it happens to: the primary's."""
-        leader = hosts.wait_until(lambda: self.cluster.leader(REGION), f"a leader in region {REGION}")
+        leader = nspawn.wait_until(lambda: self.cluster.leader(REGION), f"a leader in region {REGION}")
         return self.cluster.machines[leader]
 
     def end(self):
@@ -69,7 +69,7 @@ class Fault:
 
     def recover(self):
         """What an operator does besides waiting, once the fault has ended."""
-        hosts.wait_until(self.is_over, f"{self.victim.name} back in step", 300)
+        nspawn.wait_until(self.is_over, f"{self.victim.name} back in step", 300)
 
     def afterwards(self):
         """What is left to do when the fault has been measured."""
@@ -134,11 +134,11 @@ class DiskFull(Fault):
 
     def begin(self):
         if not self.victim.volume.exists():
-            raise hosts.Failed(f"{self.victim.name} has no volume of its own: './dev cluster down', then 'up' makes hosts that have one")
+            raise nspawn.Failed(f"{self.victim.name} has no volume of its own: './dev cluster down', then 'up' makes hosts that have one")
         self.filled = int(time.time())
         self.cluster.ssh(self.victim.name, FILL)
         # It is felt when the next block or WAL file is needed.
-        hosts.wait_until(self.is_felt, "PostgreSQL finds the disk full", 120)
+        nspawn.wait_until(self.is_felt, "PostgreSQL finds the disk full", 120)
 
     def is_felt(self):
         # journalctl fails where it finds no line: it is asked again.
@@ -153,7 +153,7 @@ class PostgresqlKilled(Fault):
     name, what, aim, passes = "postgresql-killed", "PostgreSQL alone is killed on the primary's host", 5, True
 
     def begin(self):
-        self.before = hosts.wait_until(lambda: self.state().get("postmaster_start_time"), f"PostgreSQL runs on {self.victim.name}")
+        self.before = nspawn.wait_until(lambda: self.state().get("postmaster_start_time"), f"PostgreSQL runs on {self.victim.name}")
         self.cluster.ssh(self.victim.name, "pkill -KILL --exact postgres")
 
     def is_over(self):
@@ -185,7 +185,7 @@ class ReplicaKilled(Fault):
 
     def begin(self):
         self.victim.kill()
-        hosts.wait_until(lambda: self.victim.name not in self.cluster.members(REGION), f"{self.victim.name} is missed", 60)
+        nspawn.wait_until(lambda: self.victim.name not in self.cluster.members(REGION), f"{self.victim.name} is missed", 60)
 
     def end(self):
         if not self.victim.is_up():
@@ -206,7 +206,7 @@ class EtcdMajorityLost(Fault):
         for name in self.stopped:
             self.cluster.ssh(name, "systemctl stop etcd")
         self.alone = time.monotonic()
-        hosts.wait_until(self.is_felt, f"{self.victim.name} goes on without etcd", 90)
+        nspawn.wait_until(self.is_felt, f"{self.victim.name} goes on without etcd", 90)
 
     def is_felt(self):
         return self.state().get("failsafe_mode_is_active") and time.monotonic() - self.alone > LOCK_S + 10
@@ -229,7 +229,7 @@ class RegionLost(Fault):
         regions.end_loss(self.cluster, REGION)
 
     def recover(self):
-        hosts.wait_until(lambda: regions.waits(self.cluster, REGION), f"region {REGION} waits for a decision", 120)
+        nspawn.wait_until(lambda: regions.waits(self.cluster, REGION), f"region {REGION} waits for a decision", 120)
         self.accepted = self.cluster.leader(REGION)
         regions.rejoin(self.cluster, REGION)
 
@@ -248,7 +248,7 @@ class StoreUnreachable(Fault):
         failed = int(self.cluster.sql(REGION, ARCHIVE_FAILURES)[0])
         self.cluster.cloud.cut(store)
         self.wal = self.cluster.sql(REGION, "select pg_walfile_name(pg_switch_wal())")[0]
-        hosts.wait_until(lambda: int(self.cluster.sql(REGION, ARCHIVE_FAILURES)[0]) > failed, "archiving fails", 120)
+        nspawn.wait_until(lambda: int(self.cluster.sql(REGION, ARCHIVE_FAILURES)[0]) > failed, "archiving fails", 120)
 
     def end(self):
         if self.cluster.cloud.is_cut(f"{REGION}-s3"):

@@ -4,15 +4,15 @@ import re
 import subprocess
 import time
 
-import hosts
-import plan
+from lab.hosts import nspawn
+from lab.hosts import plan
 
 
 def play(cluster, name, *settings):
     """Runs a playbook in silence; what it said is shown only if it failed."""
     done = attempt(cluster, name, *settings)
     if done.returncode != 0:
-        raise hosts.Failed(f"{name} failed:\n{done.stdout}")
+        raise nspawn.Failed(f"{name} failed:\n{done.stdout}")
 
 
 def attempt(cluster, name, *settings):
@@ -53,7 +53,7 @@ def rejoin(cluster, region):
     if done.returncode != 0:
         held = re.findall(r"region_discard=(\d+)", done.stdout)
         if not held:
-            raise hosts.Failed(f"rejoin.yml failed:\n{done.stdout}")
+            raise nspawn.Failed(f"rejoin.yml failed:\n{done.stdout}")
         # What every host holds is named; who gives up the most gives up all.
         play(cluster, "rejoin.yml", f"target_region={region}", f"region_discard={max(map(int, held))}")
     cluster.wait_until_whole(region)
@@ -68,7 +68,7 @@ def restore(cluster, region):
     cluster.heal()
     other = next(name for name in cluster.regions() if name != region)
     if cluster.leader(other):
-        hosts.wait_until(lambda: cluster.members(region) or waits(cluster, region), f"region {region} runs, or waits", 120)
+        nspawn.wait_until(lambda: cluster.members(region) or waits(cluster, region), f"region {region} runs, or waits", 120)
         if not cluster.members(region):
             rejoin(cluster, region)
     cluster.mend()

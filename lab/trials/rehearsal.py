@@ -8,14 +8,15 @@ import sys
 import threading
 import time
 
-import hosts
-import plan
-from balancer import Balancer, Watch
-from cluster import Unusable
-from roll_out import RolledBack, RollOut
-from versions import next_version
+from lab import TOP
+from lab.hosts import nspawn
+from lab.hosts import plan
+from lab.hosts.balancer import Balancer, Watch
+from lab.hosts.cluster import Unusable
+from lab.trials.roll_out import RolledBack, RollOut
+from lab.trials.versions import next_version
 
-LOAD = pathlib.Path(__file__).with_name("load.py")
+LOAD = "lab.clients.load"
 
 
 def arguments(command):
@@ -28,7 +29,7 @@ def arguments(command):
     command.add_argument("--rate", metavar="N", type=positive, default=1000, help="requests a second meanwhile (default: %(default)s)")
     command.add_argument("--patience", metavar="SECONDS", type=positive, default=120, help="how long health may take (default: %(default)s)")
     command.add_argument("--warm-up", metavar="SECONDS", type=positive, default=10, help="how long old and new serve together (default: %(default)s)")
-    command.add_argument("--record", metavar="FILE", type=pathlib.Path, help="write everything measured there, for cluster/timeline.py")
+    command.add_argument("--record", metavar="FILE", type=pathlib.Path, help="write everything measured there, for lab/reports/timeline.py")
 
 
 def positive(text):
@@ -48,7 +49,7 @@ class Load:
     def __enter__(self):
         address = self.cluster.machines[f"{self.region}-lb"].address
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = self.cluster.run.spawn(sys.executable, LOAD, address, self.rate, namespace=self.cluster.cloud.operator, **pipes)
+        self.process = self.cluster.run.spawn(sys.executable, "-Bm", LOAD, address, self.rate, namespace=self.cluster.cloud.operator, cwd=TOP, **pipes)
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
         self.goes_on()
@@ -66,7 +67,7 @@ class Load:
         """Waits for some seconds' further answers."""
         now = time.monotonic()
         enough = self.rate * 2
-        hosts.wait_until(lambda: sum(second["answered"] for second in self.since(now)) > enough, "answers", deadline)
+        nspawn.wait_until(lambda: sum(second["answered"] for second in self.since(now)) > enough, "answers", deadline)
 
     def since(self, begin):
         return [second for second in list(self.seconds) if second["at"] > begin]
@@ -138,7 +139,7 @@ def wanted(cluster, options):
         if not options.deb.exists():
             raise Unusable(f"there is no package {options.deb}: './dev deb' builds one")
         cluster.publish(options.deb)
-        return hosts.run("dpkg-deb", "--field", options.deb, "Version").stdout.strip()
+        return nspawn.run("dpkg-deb", "--field", options.deb, "Version").stdout.strip()
     return options.version or next_version(cluster, broken=options.broken)
 
 

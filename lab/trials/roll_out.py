@@ -6,10 +6,10 @@ import signal
 import subprocess
 import time
 
-import hosts
-import plan
-from cluster import rootfs
-from machine import Machine
+from lab.hosts import nspawn
+from lab.hosts import plan
+from lab.hosts.cluster import rootfs
+from lab.hosts.machine import Machine
 
 # What an image and its user-data would bring: all of a service host but the package.
 SETTINGS = (
@@ -53,7 +53,7 @@ class RollOut:
         except BaseException as error:
             with uninterrupted():
                 self.retire([place for place in self.new if place.name in self.cluster.machines])
-            if isinstance(error, (TimeoutError, hosts.Failed, subprocess.SubprocessError)):
+            if isinstance(error, (TimeoutError, nspawn.Failed, subprocess.SubprocessError)):
                 raise RolledBack(f"{version} was rolled back: {error}") from error
             raise
         with uninterrupted():
@@ -66,7 +66,7 @@ class RollOut:
         machine = self.cluster.machines[place.name] = Machine(self.cluster.cloud, place, rootfs("service"))
         machine.make(self.cluster.credentials)
         disk = self.cluster.run.folder / plan.SUCCESSORS[place.name].name / "upper"
-        hosts.run("cp", "--archive", "--parents", *SETTINGS, machine.folder / "upper", cwd=disk)
+        nspawn.run("cp", "--archive", "--parents", *SETTINGS, machine.folder / "upper", cwd=disk)
         machine.start()
         self.balancer.register(place)
 
@@ -75,7 +75,7 @@ class RollOut:
         self.event(place, "booted")
         done = self.cluster.operator(*self.cluster.ssh_command(place.name, INSTALL.format(version)), capture_output=True, timeout=300)
         if done.returncode != 0:
-            raise hosts.Failed(f"{place.name} could not install it: {done.stderr.strip()}")
+            raise nspawn.Failed(f"{place.name} could not install it: {done.stderr.strip()}")
         self.event(place, "installed")
 
     def health(self):
@@ -91,12 +91,12 @@ class RollOut:
             return set(health.values()) == {"UP"}
 
         self.tell(f"installed; waiting until the balancer finds {', '.join(place.name for place in self.new)} healthy")
-        hosts.wait_until(healthy, "every new host healthy", patience)
+        nspawn.wait_until(healthy, "every new host healthy", patience)
 
     def refuse_unhealthy(self):
         ill = [place.name for place, status in self.health().items() if status != "UP"]
         if ill:
-            raise hosts.Failed(f"{', '.join(ill)} did not stay healthy")
+            raise nspawn.Failed(f"{', '.join(ill)} did not stay healthy")
 
     def retire(self, places):
         """Takes hosts from the balancer, lets them finish, and only then stops them."""
@@ -105,7 +105,7 @@ class RollOut:
             self.balancer.deregister(place)
             self.event(place, "deregistered")
         with contextlib.suppress(TimeoutError):
-            hosts.wait_until(lambda: self.is_drained(registered), "no request under way", DEREGISTRATION_DELAY)
+            nspawn.wait_until(lambda: self.is_drained(registered), "no request under way", DEREGISTRATION_DELAY)
         for place in registered:
             self.balancer.remove(place)
             self.event(place, "drained")
@@ -121,7 +121,7 @@ class RollOut:
         # Its end may come before the answer.
         self.cluster.operator(*self.cluster.ssh_command(place.name, "systemctl", "--no-block", "poweroff"), capture_output=True, timeout=60)
         with contextlib.suppress(TimeoutError):
-            hosts.wait_until(lambda: not machine.is_running(), f"{place.name} off", 90)
+            nspawn.wait_until(lambda: not machine.is_running(), f"{place.name} off", 90)
         self.event(place, "stopped")
         machine.remove()
         del self.cluster.machines[place.name]

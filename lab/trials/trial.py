@@ -7,15 +7,17 @@ import statistics
 import subprocess
 import time
 
-import hosts
-import plan
-from cluster import Unusable
-from history import HistoryLedger
-from ledger import Ledger
-from roll_out import uninterrupted
-from timeline import BEFORE
+from lab.hosts import nspawn
+from lab.hosts import plan
+from lab.hosts.cluster import Unusable
+from lab.clients.history import HistoryLedger
+from lab.clients.ledger import Ledger
+from lab.trials.roll_out import uninterrupted
 
-FAILURES = (Unusable, hosts.Failed, TimeoutError, subprocess.SubprocessError, OSError)
+FAILURES = (Unusable, nspawn.Failed, TimeoutError, subprocess.SubprocessError, OSError)
+
+# How many seconds before a fault, or a roll-out, belong to what is recorded and drawn.
+BEFORE = 5
 
 
 class Trial:
@@ -111,7 +113,7 @@ class Trial:
 
     def look_back(self):
         """Learns from Patroni who was promoted meanwhile."""
-        leader = hosts.wait_until(lambda: self.cluster.leader(self.fault.region), f"a leader in region {self.fault.region}")
+        leader = nspawn.wait_until(lambda: self.cluster.leader(self.fault.region), f"a leader in region {self.fault.region}")
         address = self.cluster.machines[leader].address
         for _, _, _, *promoted in self.cluster.get(f"https://{address}:8008/history"):
             if len(promoted) == 2:

@@ -6,8 +6,8 @@ import re
 import shutil
 import tempfile
 
-import hosts
-from cluster import rootfs
+from lab.hosts import nspawn
+from lab.hosts.cluster import rootfs
 
 # An address of the first zone at which no host is: what the service is told of its database in the broken version.
 NOWHERE = "postgres://nobody@10.0.1.99/nothing"
@@ -19,17 +19,17 @@ def next_version(cluster, broken=False):
     """Publishes the package that the cluster was made with under a further version, and returns that."""
     debs = cluster.run.folder / "site/debs"
     packages = sorted(debs.glob("*.deb"), key=lambda package: package.stat().st_mtime)
-    first, built = packages[0], hosts.run("dpkg-deb", "--field", packages[0], "Version").stdout.strip()
+    first, built = packages[0], nspawn.run("dpkg-deb", "--field", packages[0], "Version").stdout.strip()
     version = f"{built}+r{len(packages)}"
     package = debs / first.name.replace(built, version)
     with tempfile.TemporaryDirectory() as folder:
         tree = pathlib.Path(folder, "tree")
-        hosts.run("dpkg-deb", "--raw-extract", first, tree)
+        nspawn.run("dpkg-deb", "--raw-extract", first, tree)
         substitute(tree / "DEBIAN/control", r"(?m)^Version: .*$", f"Version: {version}")
         if broken:
             # Where units go depends on the Debian release that built the package.
             substitute(next(tree.rglob("dob-api.service")), r"(?m)^(ExecStart=.*)$", rf"\1 --database-url={NOWHERE}")
-        hosts.run("dpkg-deb", "--root-owner-group", "-Zgzip", "--build", tree, package)
+        nspawn.run("dpkg-deb", "--root-owner-group", "-Zgzip", "--build", tree, package)
     cluster.publish(package)
     return version
 
@@ -38,7 +38,7 @@ def newer(cluster, package):
     """Publishes a package of the database hosts' file system, packed anew, under a further version, and returns that."""
     root, folder = pathlib.Path(rootfs("database")), cluster.run.folder / "site/upgrades"
     folder.mkdir(exist_ok=True)
-    status = hosts.run("dpkg-query", f"--admindir={root}/var/lib/dpkg", "--status", package).stdout
+    status = nspawn.run("dpkg-query", f"--admindir={root}/var/lib/dpkg", "--status", package).stdout
     built, architecture = (re.search(rf"(?m)^{field}: (.*)$", status).group(1) for field in ("Version", "Architecture"))
     version = f"{built}+u{len(list(folder.glob(f'{package}_*'))) + 1}"
     packed = folder / f"{package}_{version}_{architecture}.deb"
@@ -51,13 +51,13 @@ def newer(cluster, package):
         # Manuals and the like were left out of the file system.
         files = [path for path in (info / f"{package}.list").read_text().splitlines() if path != "/." and os.path.lexists(f"{root}{path}")]
         members = "".join(f".{path}\n" for path in files)
-        hosts.run("tar", "--create", f"--file={archive}", f"--directory={root}", "--no-recursion", "--files-from=-", input=members)
-        hosts.run("tar", "--extract", f"--file={archive}", f"--directory={tree}", "--preserve-permissions")
+        nspawn.run("tar", "--create", f"--file={archive}", f"--directory={root}", "--no-recursion", "--files-from=-", input=members)
+        nspawn.run("tar", "--extract", f"--file={archive}", f"--directory={tree}", "--preserve-permissions")
         for file in info.glob(f"{package}.*"):
             if file.suffix not in (".list", ".md5sums"):
                 shutil.copy(file, debian / file.suffix[1:])
         (debian / "control").write_text(control)
-        hosts.run("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", tree, packed)
+        nspawn.run("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", tree, packed)
     cluster.publish(packed)
     return version
 
@@ -79,8 +79,8 @@ def next_major(cluster, package):
         "Acquire::Languages": "none",
     }
     options = [f"--option={name}={value}" for name, value in settings.items()]
-    hosts.run("apt-get", *options, "--quiet", "update")
-    hosts.run("apt-get", *options, "--quiet", "--yes", "--no-install-recommends", "--download-only", "install", package)
+    nspawn.run("apt-get", *options, "--quiet", "update")
+    nspawn.run("apt-get", *options, "--quiet", "--yes", "--no-install-recommends", "--download-only", "install", package)
     cluster.publish(*(folder / "archives").glob("*.deb"))
 
 

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 
-import hosts
+from lab.hosts import nspawn
 from conftest import TOP, edit, version_of
 
 
@@ -76,17 +76,17 @@ def test_a_key_of_the_users_own_keyring_signs_as_well(debs, owner, keys):
     keys("test")
     home = owner.folder / "gnupg-test"
     environment = {**os.environ, "GNUPGHOME": str(home)}
-    listed = hosts.run("gpg", "--with-colons", "--list-secret-keys", env=environment).stdout
+    listed = nspawn.run("gpg", "--with-colons", "--list-secret-keys", env=environment).stdout
     fingerprint = re.search(r"^fpr:+(\w+):", listed, re.M)[1]
     folder = owner.folder / "by-fingerprint"
-    hosts.run(TOP / "dev", "apt-repo", folder, "--key", fingerprint, debs["amd64"], env=environment)
-    hosts.run("gpg", "--verify", folder / "dists/stable/InRelease", env=environment)
-    hosts.run("gpgconf", "--kill", "all", env=environment)
+    nspawn.run(TOP / "dev", "apt-repo", folder, "--key", fingerprint, debs["amd64"], env=environment)
+    nspawn.run("gpg", "--verify", folder / "dists/stable/InRelease", env=environment)
+    nspawn.run("gpgconf", "--kill", "all", env=environment)
 
 
 def test_a_repository_without_a_key_is_not_made(debs, owner):
-    told = hosts.run(TOP / "dev", "apt-repo", owner.folder / "keyless", debs["amd64"], check=False)
+    told = nspawn.run(TOP / "dev", "apt-repo", owner.folder / "keyless", debs["amd64"], check=False)
     assert told.returncode == 64 and "--key" in told.stderr and len(told.stderr.splitlines()) == 1
-    told = hosts.run(TOP / "dev", "apt-repo", owner.folder / "keyless", "--key", "nobody", debs["amd64"], check=False)
+    told = nspawn.run(TOP / "dev", "apt-repo", owner.folder / "keyless", "--key", "nobody", debs["amd64"], check=False)
     assert told.returncode == 1 and "nobody" in told.stderr and len(told.stderr.splitlines()) == 1
     assert not (owner.folder / "keyless/dists").exists()

@@ -185,7 +185,7 @@ def test_clean_leaves_a_named_folder_that_cargo_did_not_make(made):
 
 
 def test_the_suites_end_with_what_each_took_and_their_sum(tmp_path):
-    for file in ("tests/run", "packaging/lib.sh"):
+    for file in ("tests/run", "tools/lib.sh"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         shutil.copy(TOP / file, tmp_path / file)
     for suite, said in (("docs", "3 passed, 1 failed"), ("monitoring", "2 passed, 0 failed")):

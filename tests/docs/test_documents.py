@@ -4,7 +4,7 @@ import re
 
 import pytest
 import readme
-import runbooks
+from tools import runbooks
 from conftest import TOP, run, tasks, tracked
 
 DOCUMENTS = tracked("*.md")

@@ -22,7 +22,9 @@ def arguments():
     parser.add_argument("--region", default="eu-west-1", help="where it is registered (default: %(default)s)")
     parser.add_argument("--copy-to", default=["eu-central-1"], nargs="*", metavar="REGION", help="where it is copied to (default: eu-central-1)")
     parser.add_argument("--share", default=[], nargs="+", metavar="ACCOUNT", help="accounts that may launch it")
-    parser.add_argument("--keep", type=positive, default=5, metavar="N", help="how many images an architecture and a region keeps (default: %(default)s)")
+    parser.add_argument(
+        "--keep", type=positive, default=5, metavar="N", help="how many images an architecture and a region keeps (default: %(default)s)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
     return parser.parse_args()
 

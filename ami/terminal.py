@@ -3,6 +3,7 @@
 import sys
 import time
 
+
 class Stop(Exception):
     """The reason why it cannot go on, and what to do next."""
 

@@ -26,19 +26,25 @@ class Group:
         made = self.ec2.create_launch_template(LaunchTemplateName=GROUP, LaunchTemplateData=data)
         self.template = made["LaunchTemplate"]["LaunchTemplateId"]
         self.scaling.create_auto_scaling_group(
-            AutoScalingGroupName=GROUP, MinSize=4, MaxSize=8, AvailabilityZones=[f"{FIRST}a"],
+            AutoScalingGroupName=GROUP,
+            MinSize=4,
+            MaxSize=8,
+            AvailabilityZones=[f"{FIRST}a"],
             LaunchTemplate={"LaunchTemplateId": self.template, "Version": "1"},
             Tags=[{"Key": key, "Value": value, "PropagateAtLaunch": True} for key, value in {"Project": "dob-api", "Role": "service"}.items()],
-        )  # fmt: skip
+        )
         self.alarms.put_metric_alarm(AlarmName=f"{GROUP}-errors", Namespace="AWS/ApplicationELB", ComparisonOperator="GreaterThanThreshold", **ALARM)
 
     def image(self, version):
         tags = [{"Key": key, "Value": value} for key, value in {"Name": f"dob-api-{version}", "Project": "dob-api", "Version": version}.items()]
         disk = self.ec2.create_snapshot(VolumeId=self.ec2.create_volume(Size=1, AvailabilityZone=f"{FIRST}a")["VolumeId"])
         return self.ec2.register_image(
-            Name=f"dob-api-{version}", Architecture="x86_64", RootDeviceName="/dev/xvda", TagSpecifications=[{"ResourceType": "image", "Tags": tags}],
+            Name=f"dob-api-{version}",
+            Architecture="x86_64",
+            RootDeviceName="/dev/xvda",
+            TagSpecifications=[{"ResourceType": "image", "Tags": tags}],
             BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": disk["SnapshotId"]}}],
-        )["ImageId"]  # fmt: skip
+        )["ImageId"]
 
     def running(self):
         """The images of the hosts that run."""

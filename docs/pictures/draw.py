@@ -104,7 +104,11 @@ def drawn_arrow(arrow, places):
         lines = arrow["label"].splitlines()
         # In the middle of the longest part, unless it is told.
         first, last = max(zip(points, points[1:]), key=lambda part: abs(part[0][0] - part[1][0]) + abs(part[0][1] - part[1][1]))
-        x, y = [UNIT * at for at in arrow["label_at"]] if "label_at" in arrow else ((first[0] + last[0]) / 2, (first[1] + last[1]) / 2 - 8 * len(lines) + 4)
+        x, y = (
+            [UNIT * at for at in arrow["label_at"]]
+            if "label_at" in arrow
+            else ((first[0] + last[0]) / 2, (first[1] + last[1]) / 2 - 8 * len(lines) + 4)
+        )
         parts += [text(x, y + 15 * row, line, "note halo") for row, line in enumerate(lines)]
     return parts
 
@@ -117,12 +121,18 @@ def picture(source):
     parts += [part for arrow in arrows for part in drawn_arrow(arrow, places)]
     head = '<marker id="head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto-start-reverse"><path d="M0 0L10 5L0 10z"/></marker>'
     title, about = html.escape(source["title"]), html.escape(source["about"])
-    return "\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-labelledby="title about">',
-        f'<title id="title">{title}</title><desc id="about">{about}</desc>',
-        f"<style>{STYLE}</style>", f"<defs>{head}</defs>",
-        f'<rect class="ground" width="{width}" height="{height}"/>', *parts, "</svg>", "",
-    ])
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-labelledby="title about">',
+            f'<title id="title">{title}</title><desc id="about">{about}</desc>',
+            f"<style>{STYLE}</style>",
+            f"<defs>{head}</defs>",
+            f'<rect class="ground" width="{width}" height="{height}"/>',
+            *parts,
+            "</svg>",
+            "",
+        ]
+    )
 
 
 def main():

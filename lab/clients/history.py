@@ -99,7 +99,9 @@ def operations(requests, final):
 def unlinearizable(histories):
     """The users whose history the checker refuses."""
     lines = [
-        f"{user} {nanoseconds(begin)} {nanoseconds(end)} {kind} {value}\n" for user, history in histories.items() for begin, end, kind, value in history
+        f"{user} {nanoseconds(begin)} {nanoseconds(end)} {kind} {value}\n"
+        for user, history in histories.items()
+        for begin, end, kind, value in history
     ]
     try:
         return nspawn.run(checker(), input="".join(lines), timeout=600).stdout.split()

@@ -49,12 +49,14 @@ def main(folder, files):
         if shown := typical(mine):
             (pictures / f"{name}.svg").write_text(draw(shown))
         parts.append(chapter(name, table[name], mine, shown))
-    parts.append(TAIL.format(
-        commands="\n".join(record["command"] for record in records),
-        files=" ".join(pathlib.Path(file).name for file in files),
-        runs="\n".join(f"- {record['date']}, seed {record['seed']}: {len(record['trials'])} faults" for record in records),
-        versions=", ".join(f"{name} {version}" for name, version in records[-1]["versions"].items()),
-    ))  # fmt: skip
+    parts.append(
+        TAIL.format(
+            commands="\n".join(record["command"] for record in records),
+            files=" ".join(pathlib.Path(file).name for file in files),
+            runs="\n".join(f"- {record['date']}, seed {record['seed']}: {len(record['trials'])} faults" for record in records),
+            versions=", ".join(f"{name} {version}" for name, version in records[-1]["versions"].items()),
+        )
+    )
     (folder / "faults.md").write_text("".join(parts))
 
 

@@ -23,7 +23,9 @@ PACKAGES = ("postgresql-17", "patroni", "etcd-server", "pgbackrest")
 def arguments(command):
     command.add_argument("--rounds", metavar="N", type=positive, default=1, help="each fault so many times (default: %(default)s)")
     command.add_argument("--seed", metavar="S", type=int, help="what decides the order (default: by chance, and printed)")
-    command.add_argument("--only", metavar="NAME", type=known, nargs="+", default=list(faults.TABLE), help=f"only these of: {', '.join(faults.TABLE)}")
+    command.add_argument(
+        "--only", metavar="NAME", type=known, nargs="+", default=list(faults.TABLE), help=f"only these of: {', '.join(faults.TABLE)}"
+    )
     command.add_argument("--histories", action="store_true", help="load on few users besides, and a check that what was read could be so")
     command.add_argument("--record", metavar="FILE", type=pathlib.Path, help="write everything measured there, for lab/reports/fault_report.py")
 

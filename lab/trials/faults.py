@@ -23,8 +23,7 @@ n=0; while fallocate --length $size $size.$n 2>/dev/null; do n=$((n+1)); done; d
 LOCK_S = 20
 ARCHIVE_FAILURES = "select failed_count from pg_stat_archiver"
 ETCDCTL = (
-    "etcdctl --cacert=/etc/ssl/cluster/ca.crt --cert=/etc/ssl/cluster/host.crt --key=/etc/ssl/cluster/host.key"
-    " --endpoints=https://127.0.0.1:2379"
+    "etcdctl --cacert=/etc/ssl/cluster/ca.crt --cert=/etc/ssl/cluster/host.crt --key=/etc/ssl/cluster/host.key --endpoints=https://127.0.0.1:2379"
 )
 
 

@@ -49,7 +49,9 @@ class Load:
     def __enter__(self):
         address = self.cluster.machines[f"{self.region}-lb"].address
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = self.cluster.run.spawn(sys.executable, "-Bm", LOAD, address, self.rate, namespace=self.cluster.cloud.operator, cwd=TOP, **pipes)
+        self.process = self.cluster.run.spawn(
+            sys.executable, "-Bm", LOAD, address, self.rate, namespace=self.cluster.cloud.operator, cwd=TOP, **pipes
+        )
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
         self.goes_on()
@@ -112,16 +114,18 @@ class Rehearsal:
         took = time.monotonic() - begun
         self.load.goes_on()
         seconds = self.load.since(begun)
-        self.rounds.append({
-            "version": version,
-            "begun": begun,
-            "took": took,
-            "rolled back": reason,
-            "events": roll_out.events,
-            "answered": sum(second["answered"] for second in seconds),
-            "failures": [failure for second in seconds for failure in second["failures"]],
-            "slowest": max(second["slowest"] for second in seconds),
-        })  # fmt: skip
+        self.rounds.append(
+            {
+                "version": version,
+                "begun": begun,
+                "took": took,
+                "rolled back": reason,
+                "events": roll_out.events,
+                "answered": sum(second["answered"] for second in seconds),
+                "failures": [failure for second in seconds for failure in second["failures"]],
+                "slowest": max(second["slowest"] for second in seconds),
+            }
+        )
         return reason
 
     def failures(self):

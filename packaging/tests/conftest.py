@@ -41,6 +41,7 @@ def binaries():
 @pytest.fixture(scope="session")
 def debs(binaries, owner):
     """Our packages: of this version for both architectures, and of a next one."""
+
     def package(top, arch):
         out = owner.folder / "debs"
         command = (top / "dev", "deb", "--arch", arch, "--binary", binaries[arch], "--out", out)

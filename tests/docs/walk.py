@@ -86,7 +86,9 @@ def package(host):
     """What packaging/README.md tells who publishes, then what README.md tells who installs."""
     with served(f"/proc/{host.leader}/root{REPOSITORY}") as url:
         host.follow("./dev need gpg gpg-agent\ngpg --batch --passphrase '' --quick-generate-key walk ed25519 sign")
-        host.follow(f"./dev deb\n./dev apt-repo {REPOSITORY} --url {url} --key $(gpg --list-keys --with-colons | awk -F: '/^fpr/ {{ print $10; exit }}')")
+        host.follow(
+            f"./dev deb\n./dev apt-repo {REPOSITORY} --url {url} --key $(gpg --list-keys --with-colons | awk -F: '/^fpr/ {{ print $10; exit }}')"
+        )
         host.follow(readme.block(readme.INSTALL).replace(readme.REPOSITORY, url))
     greeted(host.follow(readme.block(readme.ASK)))
 
@@ -119,7 +121,9 @@ def cluster(checkout):
 
 def typed(command, folder):
     print(f"$ {command}", flush=True)
-    ran = subprocess.run(["bash", "-euo", "pipefail", "-c", command], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
+    ran = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False
+    )
     print(ran.stdout, end="", flush=True)
     if ran.returncode != 0:
         raise nspawn.Failed(f"{command}: exit {ran.returncode}")

@@ -114,7 +114,8 @@ def register(ec2, ebs, image, dry_run):
 def copy(ec2, image, source, region, dry_run):
     found = published(ec2, image)
     if found or dry_run:
-        return say(f"{image.name} is {found} already" if found else f"would copy {image.name} from {region} to {ec2.meta.region_name}") or found
+        say(f"{image.name} is {found} already" if found else f"would copy {image.name} from {region} to {ec2.meta.region_name}")
+        return found
     specifications = [{"ResourceType": kind, "Tags": image.tags} for kind in ("image", "snapshot")]
     return ec2.copy_image(Name=image.name, SourceImageId=source, SourceRegion=region, TagSpecifications=specifications)["ImageId"]
 
@@ -125,7 +126,8 @@ def snapshots_of(described):
 
 def share(ec2, found, accounts, dry_run):
     if dry_run:
-        return say(f"would share it in {ec2.meta.region_name} with {', '.join(accounts)}")
+        say(f"would share it in {ec2.meta.region_name} with {', '.join(accounts)}")
+        return
     ec2.modify_image_attribute(ImageId=found, LaunchPermission={"Add": [{"UserId": account} for account in accounts]})
     for disk in snapshots_of(ec2.describe_images(ImageIds=[found])["Images"][0]):
         ec2.modify_snapshot_attribute(SnapshotId=disk, Attribute="createVolumePermission", OperationType="add", UserIds=accounts)

@@ -180,9 +180,8 @@ def start(region, wanted, without_alarms, dry_run):
     started = region.scaling.start_instance_refresh(
         AutoScalingGroupName=region.group, Strategy="Rolling", DesiredConfiguration=desired, Preferences=preferences
     )
-    say(
-        f"started {started['InstanceRefreshId']}; undo with --rollback while it runs, or afterwards with: ami/roll-out {before} --region {region.name}"
-    )
+    undo = f"ami/roll-out {before} --region {region.name}"
+    say(f"started {started['InstanceRefreshId']}; undo with --rollback while it runs, or afterwards with: {undo}")
     return started["InstanceRefreshId"]
 
 

@@ -7,13 +7,12 @@ import sys
 import time
 from pathlib import Path
 
-from bench import database
-from bench import report
-from tools.arguments import Parser
+from bench import database, report
 from bench.contenders import Programs
 from bench.machine import Noise, description, first_line
 from bench.parts import PARTS, QUICK, Bench, progress
 from bench.processes import Failure
+from tools.arguments import Parser
 
 USERS = 1_000_000
 

@@ -21,7 +21,7 @@ class Figure:
     def judge(self, values: list[float], noise: dict) -> str:
         """Reached, missed, or too noisy to tell: the machine was not quiet and the rounds do not agree, or far from it."""
         low, middle, high = spread(values)
-        if self.is_timed() and (noise["useless"] or noise["noisy"] and low < self.target < high):
+        if self.is_timed() and (noise["useless"] or (noise["noisy"] and low < self.target < high)):
             return "too noisy to tell"
         return "reached" if self.reached(middle) else f"missed by {self.shortfall(middle):.0%}"
 
@@ -45,7 +45,7 @@ def rate(part: str, one: str, other: str) -> Callable[[dict], list[float]]:
 
 
 def pairs(part: str, one: str, other: str, of: Callable[[dict], float]) -> Callable[[dict], list[float]]:
-    return lambda results: [of(a) / of(b) for a, b in zip(results[part][one], results[part][other])]
+    return lambda results: [of(a) / of(b) for a, b in zip(results[part][one], results[part][other], strict=True)]
 
 
 def cpu(result: dict) -> float:

@@ -58,7 +58,7 @@ def saturate(address: str, pid: int, database: Database, *, users: int, connecti
     requests, took, failures, p50, p99 = map(float, found.groups())
     if failures > requests * 0.001:
         raise Failure(f"{failures:.0f} of {requests:.0f} requests failed at {address}")
-    return Result(requests / took, p50, p99, *((now - then) / requests * 1e6 for then, now in zip(before, after)))
+    return Result(requests / took, p50, p99, *((now - then) / requests * 1e6 for then, now in zip(before, after, strict=True)))
 
 
 def pgbench(database: Database, *, users: int, reads: bool, seconds: int, clients: int, threads: int) -> Result:

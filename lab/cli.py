@@ -9,15 +9,12 @@ import subprocess
 import sys
 import time
 
-from lab.trials import campaign
-from lab.hosts import nspawn
-from lab.hosts import plan
-from lab.trials import rehearsal
-from lab.reports import status
-from lab.reports import watch
-from tools.arguments import Parser
 from lab import TOP
+from lab.hosts import nspawn, plan
 from lab.hosts.cluster import Cluster, Run, Unusable
+from lab.reports import status, watch
+from lab.trials import campaign, rehearsal
+from tools.arguments import Parser
 
 # Between two looks at the whole cluster, which cost the machine more than they take.
 PACE_S = 2

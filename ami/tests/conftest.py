@@ -1,17 +1,20 @@
 """What the tests share: an image, and the cloud that its hosts find themselves in."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
 
+import boto3
 import pytest
 
+import emulator
 from lab.hosts import nspawn
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 SUBNET = "10.78.0"
-REGION = "eu-west-1"
+REGION = FIRST = "eu-west-1"
 STORE = f"ssm.{REGION}.amazonaws.com"
 DATABASE = "database.internal"
 PASSWORD = "a-password-that-no-log-shows"
@@ -171,3 +174,30 @@ def cloud(network, authority, owner):
     asked = ("ip", "netns", "exec", network.namespace, "curl", "-sm", "2", "http://169.254.169.254/")
     nspawn.wait_until(lambda: nspawn.run(*asked, check=False).returncode == 0, "the metadata service answers")
     return found
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    server, url = emulator.serve()
+    keys = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_MAX_ATTEMPTS": "2"}
+    os.environ.update(keys, AWS_DEFAULT_REGION=FIRST, ROLL_OUT_PACE="0.01")
+    yield url
+    server.stop()
+
+
+@pytest.fixture
+def aws(endpoint):
+    """An account with nothing in it but what the test makes."""
+    nspawn.run("curl", "-sS", "-X", "POST", f"{endpoint}/moto-api/reset")
+    emulator.puts.clear()
+    emulator.calls.clear()
+    emulator.refreshes.clear()
+    emulator.refuse_after = None
+    yield lambda service, region=FIRST: boto3.client(service, region_name=region)
+    emulator.refuse_after = None
+
+
+def script(name, *arguments, status=0, **options):
+    done = nspawn.run(TOP / "ami" / name, *arguments, check=False, **options)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done

@@ -2,12 +2,11 @@
 
 import base64
 import re
-import subprocess
 
 import pytest
 
-from lab.hosts import nspawn
 from conftest import PASSWORD, SUBNET, TOP
+from lab.hosts import nspawn
 from machine import Machine
 
 DATE = ("-X", "PUT", "-d", '{"dateOfBirth":"1815-12-10"}')

@@ -5,8 +5,8 @@ import stat
 
 import pytest
 
-from lab.hosts import nspawn
 from conftest import TOP, unpack
+from lab.hosts import nspawn
 
 
 def test_the_same_inputs_give_the_same_bytes(image, tree, build, deb, owner, monkeypatch):

@@ -8,37 +8,15 @@ import re
 import signal
 import subprocess
 
-import boto3
 import pytest
 
 import emulator
+from conftest import FIRST, INTERRUPTIBLE, TOP, script
 from lab.hosts import nspawn
-from conftest import INTERRUPTIBLE, TOP
 
-FIRST, SECOND = "eu-west-1", "eu-central-1"
+SECOND = "eu-central-1"
 MB = 1 << 20
 BLOCK = 512 * 1024
-
-
-@pytest.fixture(scope="module")
-def endpoint():
-    server, url = emulator.serve()
-    keys = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_MAX_ATTEMPTS": "2"}
-    os.environ.update(keys, AWS_DEFAULT_REGION=FIRST, ROLL_OUT_PACE="0.01")
-    yield url
-    server.stop()
-
-
-@pytest.fixture
-def aws(endpoint):
-    """An account with nothing in it but what the test makes."""
-    nspawn.run("curl", "-sS", "-X", "POST", f"{endpoint}/moto-api/reset")
-    emulator.puts.clear()
-    emulator.calls.clear()
-    emulator.refreshes.clear()
-    emulator.refuse_after = None
-    yield lambda service, region=FIRST: boto3.client(service, region_name=region)
-    emulator.refuse_after = None
 
 
 @pytest.fixture
@@ -57,12 +35,6 @@ def disk(tmp_path):
         return file
 
     return make
-
-
-def script(name, *arguments, status=0, **options):
-    done = nspawn.run(TOP / "ami" / name, *arguments, check=False, **options)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done
 
 
 def publish(file, *options, status=0):

@@ -8,9 +8,8 @@ import subprocess
 import pytest
 
 import emulator
+from conftest import FIRST, INTERRUPTIBLE, TOP, script
 from lab.hosts import nspawn
-from conftest import INTERRUPTIBLE, TOP
-from test_publish import FIRST, aws, endpoint, script  # noqa: F401 the fixtures are this module's too
 
 ALARM = {"MetricName": "HTTPCode_Target_5XX_Count", "Statistic": "Sum", "Period": 60, "EvaluationPeriods": 2, "Threshold": 10.0}
 GROUP = "dob-api-a"
@@ -60,7 +59,7 @@ class Group:
 
 
 @pytest.fixture
-def group(aws):  # noqa: F811
+def group(aws):
     return Group(aws)
 
 

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from lab.hosts import nspawn
 from conftest import DATABASE, PASSWORD, REGION, STORE, SUBNET
+from lab.hosts import nspawn
 
 SERVICE, SETTINGS = "dob-api.service", "dob-api-settings.service"
 URL = f"DATABASE_URL=postgres://dob_api@{DATABASE}/dob_api\n"

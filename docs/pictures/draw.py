@@ -5,8 +5,8 @@ and arrows that is drawn once for each `use` of it, with the ids and texts of th
 """
 
 import html
+import itertools
 import pathlib
-import sys
 import tomllib
 
 from tools.arguments import Parser
@@ -103,7 +103,7 @@ def drawn_arrow(arrow, places):
     if "label" in arrow:
         lines = arrow["label"].splitlines()
         # In the middle of the longest part, unless it is told.
-        first, last = max(zip(points, points[1:]), key=lambda part: abs(part[0][0] - part[1][0]) + abs(part[0][1] - part[1][1]))
+        first, last = max(itertools.pairwise(points), key=lambda part: abs(part[0][0] - part[1][0]) + abs(part[0][1] - part[1][1]))
         x, y = (
             [UNIT * at for at in arrow["label_at"]]
             if "label_at" in arrow
@@ -119,11 +119,13 @@ def picture(source):
     width, height = (UNIT * length for length in source["size"])
     parts = [part for box in boxes for part in drawn_box(box, places[box["id"]])]
     parts += [part for arrow in arrows for part in drawn_arrow(arrow, places)]
-    head = '<marker id="head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto-start-reverse"><path d="M0 0L10 5L0 10z"/></marker>'
+    turned = 'refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto-start-reverse"'
+    head = f'<marker id="head" viewBox="0 0 10 10" {turned}><path d="M0 0L10 5L0 10z"/></marker>'
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     title, about = html.escape(source["title"]), html.escape(source["about"])
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-labelledby="title about">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-labelledby="title about">',
             f'<title id="title">{title}</title><desc id="about">{about}</desc>',
             f"<style>{STYLE}</style>",
             f"<defs>{head}</defs>",

@@ -1,13 +1,12 @@
 """Whether what clients saw of few users is what one register a user could have shown them, whatever happened meanwhile."""
 
 import collections
-import pathlib
 import subprocess
 
-from lab.hosts import nspawn
 from lab import TOP
 from lab.clients.history_client import GAVE_UP
 from lab.clients.ledger import Ledger
+from lab.hosts import nspawn
 
 UNWRITTEN = 0
 

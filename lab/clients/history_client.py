@@ -2,8 +2,8 @@
 
 Each write of a user has a birthday that no other write of this user has: who reads it knows which write it was. After so many
 writes another user takes the place. Some writers give up half of their writes: they close the connection, mostly before the answer
-came, and write the same user again on a new one. The status of such a write is GAVE_UP. A line has a seventh part, where a read does not show what a user's birthday was: "replica",
-as the answer said of itself, or "midnight".
+came, and write the same user again on a new one. The status of such a write is GAVE_UP. A line has a seventh part, where a read does not show what
+a user's birthday was: "replica", as the answer said of itself, or "midnight".
 """
 
 import datetime

@@ -1,8 +1,7 @@
 """What a client's requests came to, through a fault."""
 
+import itertools
 import json
-import os
-import pathlib
 import subprocess
 import sys
 import threading
@@ -62,14 +61,15 @@ class Ledger:
     def gap(self, since=None):
         """The longest time without an acknowledgement, or its part since a command: some may come after that that were under way."""
         ends = sorted(end for _, end in self.acknowledgements())
-        before, after = max(zip(ends, ends[1:]), key=lambda pause: pause[1] - pause[0])
+        before, after = max(itertools.pairwise(ends), key=lambda pause: pause[1] - pause[0])
         return after - (before if since is None else since)
 
     def lost(self, region):
         """The acknowledged writes that a region's leader does not have, or not as they were acknowledged."""
         acknowledged = self.acknowledged()
         # All names of a client begin alike.
-        prefix = os.path.commonprefix(list(acknowledged))
+        ends = zip(min(acknowledged, default=""), max(acknowledged, default=""), strict=False)
+        prefix = "".join(one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], ends))
         rows = self.cluster.sql(region, f"select username || ' ' || date_of_birth from users where username like '{prefix}%'", "dob")
         there = dict(row.split() for row in rows)
         return [name for name, day in acknowledged.items() if there.get(name) != day]

@@ -51,7 +51,7 @@ async def record(client, expected, *request):
     try:
         status = await asyncio.wait_for(client.ask(*request), 10)
         failure = None if status == expected else f"status {status}"
-    except (OSError, EOFError, ValueError, asyncio.TimeoutError) as error:
+    except (TimeoutError, OSError, EOFError, ValueError) as error:
         client.close()
         failure = repr(error)
     slowest = max(slowest, time.monotonic() - start)
@@ -76,7 +76,8 @@ async def keep_alive(letter):
         else:
             await record(client, 200, "GET", path)
         if ended.is_set():
-            return client.close()
+            client.close()
+            return
         # The pace of the load, not a wait for anything.
         await asyncio.sleep(0.02)
 

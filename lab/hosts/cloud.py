@@ -4,8 +4,7 @@ import pathlib
 import subprocess
 import sys
 
-from lab.hosts import nspawn
-from lab.hosts import plan
+from lab.hosts import nspawn, plan
 
 WAN = pathlib.Path(__file__).with_name("wan.py")
 DELAY_MS = 20

@@ -7,13 +7,7 @@ import subprocess
 import sys
 
 from lab import TOP
-from lab.hosts import balancer
-from lab.hosts import credentials
-from lab.hosts import nspawn
-from lab.hosts import inventory
-from lab.hosts import pager
-from lab.hosts import plan
-from lab.hosts import storage
+from lab.hosts import balancer, credentials, inventory, nspawn, pager, plan, storage
 from lab.hosts.cloud import Cloud
 from lab.hosts.machine import Machine
 
@@ -21,7 +15,7 @@ from lab.hosts.machine import Machine
 FILE_SYSTEMS = {"storage": "balancer"}
 LEADERS = ("leader", "standby_leader")
 # A process that serves a run, and says nothing to whoever started it.
-SILENT = {stream: subprocess.DEVNULL for stream in ("stdin", "stdout", "stderr")}
+SILENT = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 APT_URL = f"http://{plan.OPERATOR}/apt"
 
 
@@ -213,9 +207,12 @@ class Cluster:
         self.heal()
         for region in self.regions():
             self.wait_until_whole(region)
-            # It finds a service host healthy only after two looks.
-            balancer = f"http://{self.machines[f'{region}-lb'].address}/healthz"
-            nspawn.wait_until(lambda: self.http_status(balancer) == "200", f"the balancer of region {region} serves", 60)
+            self.wait_until_served(region)
+
+    # A balancer finds a service host healthy only after two looks.
+    def wait_until_served(self, region):
+        url = f"http://{self.machines[f'{region}-lb'].address}/healthz"
+        nspawn.wait_until(lambda: self.http_status(url) == "200", f"the balancer of region {region} serves", 60)
 
     # A standby region that was ahead of the next primary is rewound, over a long way.
     def wait_until_whole(self, region, deadline=300):

@@ -3,8 +3,7 @@
 import json
 import secrets
 
-from lab.hosts import nspawn
-from lab.hosts import plan
+from lab.hosts import nspawn, plan
 
 PASSWORDS = ("patroni_superuser_password", "patroni_replication_password", "patroni_rewind_password", "service_database_password")
 # No secret, but it changes with one.

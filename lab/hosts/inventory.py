@@ -2,9 +2,7 @@
 
 import json
 
-from lab.hosts import pager
-from lab.hosts import plan
-from lab.hosts import storage
+from lab.hosts import pager, plan, storage
 
 
 def write(file, places, credentials, apt_url, fence):

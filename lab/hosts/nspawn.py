@@ -133,7 +133,7 @@ def sweep():
 def remove(folder):
     """Ends and removes everything of one run."""
     groups = [root / "dob-api" / folder.name for root in cgroup_roots()]
-    wait_until(lambda: not any([kill(group) for group in groups]), f"the end of run {folder.name}")
+    kill(groups, f"run {folder.name}")
     for name in run("ip", "netns", "list").stdout.split():
         if name.startswith(f"dob-{folder.name}-"):
             run("ip", "netns", "del", name)
@@ -143,7 +143,12 @@ def remove(folder):
     shutil.rmtree(folder)
 
 
-def kill(group):
+def kill(groups, what):
+    """Kills everything that cgroups hold and removes them."""
+    wait_until(lambda: sum(map(remains, groups)) == 0, f"the end of {what}")
+
+
+def remains(group):
     """Kills what a cgroup holds and removes it; true while something is left."""
     for path, _, _ in os.walk(group, topdown=False):
         with contextlib.suppress(OSError):
@@ -282,7 +287,7 @@ class Host:
     def kill(self):
         """Ends the host as a power cut does; its disk stays."""
         groups = [root / "dob-api" / self.owner.name / self.name for root in cgroup_roots()]
-        wait_until(lambda: not any([kill(group) for group in groups]), f"the end of {self.name}")
+        kill(groups, self.name)
         self.process.wait()
 
     def remove(self):

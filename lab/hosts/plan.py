@@ -41,7 +41,7 @@ SPARES = {place.name: place for place in (spare(name, network) for name, network
 # A service host's zone has two addresses for one; who replaces the host at one of them stands at the other.
 PAIRS = [(place, beside(place)) for place in PLACES.values() if place.kind == "service"]
 SUCCESSORS = {one.name: other for pair in PAIRS for one, other in (pair, pair[::-1])}
-SUBNETS = sorted({place.address.rpartition(".")[0] for place in PLACES.values()}) + [OPERATOR.rpartition(".")[0]]
+SUBNETS = [*sorted({place.address.rpartition(".")[0] for place in PLACES.values()}), OPERATOR.rpartition(".")[0]]
 # What a partition can cut off: a host, a zone, a region.
 PARTS = {place.name: f"{place.address}/32" for place in [*PLACES.values(), *SPARES.values(), *SUCCESSORS.values()]}
 PARTS |= {f"{place.region}{place.zone}": f"{place.address.rpartition('.')[0]}.0/24" for place in PLACES.values() if place.zone}

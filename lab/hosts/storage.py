@@ -3,7 +3,6 @@
 import pathlib
 import shutil
 
-from lab.hosts import nspawn
 from lab.hosts import plan
 
 BUCKETS = "/var/lib/s3"
@@ -56,7 +55,8 @@ def install(machine, credentials, program):
     machine.write("/etc/haproxy/haproxy.cfg", PROXY)
     # The program answers in two pieces, of which the kernel keeps the second back until the first is acknowledged: 40 ms for each
     # request, were it not acknowledged at once.
-    machine.inside(*"ip route replace local 127.0.0.1 dev lo table local proto kernel scope host src 127.0.0.1 quickack 1".split())
+    route = "local 127.0.0.1 dev lo table local proto kernel scope host src 127.0.0.1 quickack 1"
+    machine.inside("ip", "route", "replace", *route.split())
     machine.run("systemctl", "enable", "--now", "s3", "haproxy")
 
 

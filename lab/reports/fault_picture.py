@@ -1,5 +1,6 @@
 """Draws one fault from what was recorded of it: who leads, what was answered and refused each second, how long answers took."""
 
+import itertools
 import math
 
 from lab.reports.timeline import AFTER, LEFT, ROW, WIDTH, Picture
@@ -29,7 +30,7 @@ def draw(trial):
             picture.bar(begin, end, 54 + row * ROW, LEADS)
     rates(picture, rows, top, middle)
     latencies(picture, rows, middle + 40, bottom)
-    for y, (at, what) in zip((36, 48, 36), trial["events"]):
+    for y, (at, what) in zip((36, 48, 36), trial["events"], strict=False):
         picture.parts.append(f'<path d="M{picture.x(at):.1f} 30V{bottom}" stroke="{FAILED}" stroke-dasharray="4 3" fill="none"/>')
         picture.text(picture.x(at) + 3, y, TEXTS[what])
     return picture.svg(bottom + 28)
@@ -44,7 +45,7 @@ def by_second(trial):
 def intervals(promotions, end):
     """When each host led: until another was promoted."""
     spans = {}
-    for (begin, host), (until, _) in zip(promotions, [*promotions[1:], (end, None)]):
+    for (begin, host), (until, _) in itertools.pairwise([*promotions, (end, None)]):
         spans.setdefault(host, []).append((begin, until))
     return spans
 
@@ -62,7 +63,7 @@ def rates(picture, rows, top, bottom):
     highest = max(1, *(sum(row[:3]) for row in rows.values()))
     for second, row in rows.items():
         base = 0
-        for count, colour in zip(row, (WRITES, READS, FAILED)):
+        for count, colour in zip(row, (WRITES, READS, FAILED), strict=False):
             if count:
                 y, height = bottom - (base + count) / highest * RATES, count / highest * RATES
                 width = picture.x(second + 1) - picture.x(second)

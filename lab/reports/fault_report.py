@@ -18,7 +18,8 @@ The write gap is the longest time without an acknowledgement; where it is counte
 is in step is counted from the end of the fault, or from its begin where it passes by itself. Writes are lost if they were
 acknowledged and are not in the database afterwards. Times are those of a machine with {cores} cores that held all hosts.
 
-| fault | rounds | write gap in s: min, median, max | aim, and how often met | reads failed | writes acknowledged | failed | lost | in step after s: median, max |
+| fault | rounds | write gap in s: min, median, max | aim, and how often met | reads failed | writes acknowledged \
+| failed | lost | in step after s: median, max |
 |---|---|---|---|---|---|---|---|---|
 """
 TAIL = """

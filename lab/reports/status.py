@@ -1,8 +1,8 @@
 """The cluster at a glance."""
 
 from lab.hosts import plan
-from lab.reports import watch
 from lab.hosts.cluster import LEADERS
+from lab.reports import watch
 
 ROW = "{:<8} {:<4} {:<10} {:<8} {:<14} {:>5}  {}"
 SHOW = "sudo -u postgres /usr/local/lib/dob-api/backup show"

@@ -69,7 +69,7 @@ def states(round, end):
     for host in sorted(events, key=lambda host: (is_new(events[host]), host)):
         known = events[host] if is_new(events[host]) else [(-BEFORE, "healthy"), *events[host]]
         ends = [at for at, _ in known[1:]] + [end]
-        intervals[host] = [(begin, until, *STATES[what]) for (begin, what), until in zip(known, ends)]
+        intervals[host] = [(begin, until, *STATES[what]) for (begin, what), until in zip(known, ends, strict=True)]
     return intervals
 
 
@@ -116,7 +116,7 @@ def draw(record, number):
     highest = max(total for *_, total in measured)
 
     def points(values):
-        return [(at, bottom - value / highest * CHART) for (at, *_), value in zip(measured, values)]
+        return [(at, bottom - value / highest * CHART) for (at, *_), value in zip(measured, values, strict=True)]
 
     old, total = points([old for _, old, _ in measured]), points([total for *_, total in measured])
     picture.area(old, points([0] * len(measured)), OLD)

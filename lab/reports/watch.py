@@ -45,7 +45,7 @@ def ask(cluster, region, queries):
         said = said[end:]
     if len(answers) != len(queries):
         raise nspawn.Failed(f"Prometheus of {monitor(region)} does not answer")
-    return dict(zip(queries, answers))
+    return dict(zip(queries, answers, strict=True))
 
 
 def lines(cluster, region):

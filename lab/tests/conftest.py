@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from lab.hosts.cluster import Cluster, Run
 from lab.clients.ledger import Ledger
+from lab.hosts.cluster import Cluster, Run
 
 
 def pytest_configure(config):

@@ -1,5 +1,6 @@
 """What the playbooks know of hosts in the cloud is what they know of hosts here. An emulator answers for the cloud."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -11,8 +12,8 @@ import pytest
 from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT_ID
 from moto.server import ThreadedMotoServer
 
-from lab.hosts import credentials
 from lab import TOP
+from lab.hosts import credentials
 
 BIN = pathlib.Path(sys.prefix) / "bin"
 ANSIBLE = TOP / "ansible"
@@ -81,7 +82,7 @@ def test_the_cloud_has_the_groups_and_variables_that_the_playbooks_know_from_her
     monitors = [f"dob-api-{letter}-monitor" for letter in databases]
     assert sorted(known["monitoring"]["hosts"]) == monitors
     assert {letter: sorted(set(known[f"region_{letter}"]["hosts"]) - set(monitors)) for letter in databases} == databases
-    assert sorted(known["database"]["hosts"]) == sorted(sum(databases.values(), []))
+    assert sorted(known["database"]["hosts"]) == sorted(itertools.chain(*databases.values()))
     assert "service" not in known
     local = json.loads(cluster.inventory.joinpath("hosts.yml").read_text())["all"]
     here = set(local["vars"]) | set(next(iter(local["children"]["database"]["hosts"].values()))) | set(credentials.PASSWORDS)
@@ -94,7 +95,7 @@ def test_a_hosts_variables_come_from_its_tags_its_place_and_its_regions_paramete
     message = f"msg={{{{ [{', '.join(wanted)}] | to_json }}}}"
     said = run(cloud, BIN / "ansible", "dob-api-b-db2", "-i", "inventories/aws", "--playbook-dir", ".", "-o", "-m", "debug", "-a", message)
     assert said.returncode == 0, said.stdout + said.stderr
-    values = dict(zip(wanted, json.loads(json.loads(said.stdout.partition("=>")[2])["msg"])))
+    values = dict(zip(wanted, json.loads(json.loads(said.stdout.partition("=>")[2])["msg"]), strict=True))
     assert values == {
         "region": "b",
         "zone": "eu-central-1b",

@@ -7,11 +7,8 @@ import time
 
 import pytest
 
-from lab.trials import faults
-from lab.hosts import nspawn
-from lab.hosts import plan
-from lab.trials import regions
-from lab.hosts import storage
+from lab.hosts import nspawn, plan, storage
+from lab.trials import faults, regions
 
 PROGRAMS = "/usr/local/lib/dob-api"
 WAL, BUNDLE = r"/archive/a/17-1/.*/[0-9A-F]{24}-", r"/backup/a/.*/bundle/\d+$"
@@ -196,7 +193,7 @@ def test_a_region_lost_with_its_bucket_is_replaced_saved_and_restored_to_a_point
 
     # What the new primary writes goes on in a stanza of its own, though the other bucket is lost.
     write(saved, "b", "before")
-    then = datetime.datetime.now(datetime.timezone.utc).isoformat()
+    then = datetime.datetime.now(datetime.UTC).isoformat()
     write(saved, "b", "after")
     saved.sql("b", "drop table users", "dob")
     wal = saved.sql("b", "select pg_walfile_name(pg_switch_wal())")[0]

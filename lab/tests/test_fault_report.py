@@ -6,9 +6,9 @@ import xml.etree.ElementTree
 
 import pytest
 
-from lab.trials import campaign
-from lab.reports import fault_report
 from lab.clients.ledger import Ledger
+from lab.reports import fault_report
+from lab.trials import campaign
 
 KINDS = {
     "host-killed": {"what": "a host is killed", "aim": 20, "since": None},

@@ -7,8 +7,7 @@ import threading
 
 import pytest
 
-from lab.clients import history
-from lab.clients import history_client
+from lab.clients import history, history_client
 from lab.clients.history_client import GAVE_UP, USERS, WRITES, HistoryClient, birthday
 
 ONE, TWO, THREE = "1999-01-01", "1999-01-04", "1999-01-07"
@@ -110,7 +109,7 @@ def test_a_hasty_writer_leaves_and_writes_the_same_user_on_a_new_connection(monk
     patience = iter([0.05, history_client.TIMEOUT])
     monkeypatch.setattr(history_client, "patience", lambda: next(patience))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow) as server:
-        client = server.client = HistoryClient("127.0.0.1:%d" % server.server_port)
+        client = server.client = HistoryClient(f"127.0.0.1:{server.server_port}")
         server.asked = []
         threading.Thread(target=server.serve_forever, daemon=True).start()
         client.write(1)

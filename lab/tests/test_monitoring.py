@@ -1,5 +1,6 @@
 """What the monitoring promises: everything is watched, an alert reaches the operator, every log is found, and nobody else may look."""
 
+import functools
 import pathlib
 import re
 import secrets
@@ -7,11 +8,8 @@ import subprocess
 
 import pytest
 
-from lab.hosts import nspawn
-from lab.hosts import pager
-from lab.hosts import plan
-from lab.reports import status
-from lab.reports import watch
+from lab.hosts import nspawn, pager, plan
+from lab.reports import status, watch
 
 EXPORTERS = {"database": (2379, 9100, 9187), "service": (9080, 9100), "monitoring": (9100, 19532)}
 KNOWN = pathlib.Path(__file__).parents[2] / "tests/monitoring/metrics.txt"
@@ -124,7 +122,7 @@ def test_the_logs_of_every_unit_are_found_on_the_monitoring_host(whole, region):
         units = ("dob-api",) if place.kind == "service" else ("patroni", "etcd", "dob-backup@*")
         for unit in units:
             search = watch.search([SAID[unit], f"--unit={unit}", "--lines=1", f"_HOSTNAME={place.name}"])
-            nspawn.wait_until(lambda: found(whole, region, search), f"{unit} of {place.name}", 120)
+            nspawn.wait_until(functools.partial(found, whole, region, search), f"{unit} of {place.name}", 120)
 
 
 @pytest.mark.long

@@ -10,11 +10,9 @@ import time
 
 import pytest
 
-from lab.trials import faults
-from lab.hosts import nspawn
-from lab.hosts import plan
-from lab.hosts import storage
+from lab.hosts import nspawn, plan, storage
 from lab.hosts.cluster import LEADERS
+from lab.trials import faults
 
 
 def recap(output):
@@ -135,7 +133,8 @@ def test_a_data_volume_that_fills_up_again_hands_the_primary_over_again(whole, c
             fault = faults.DiskFull(whole)
             fault.begin()
             # Writes go on in files that are there already, so acknowledgements alone prove nothing yet.
-            nspawn.wait_until(lambda: whole.leader("a") not in (None, fault.victim.name), "another host leads", 60)
+            before = (None, fault.victim.name)
+            nspawn.wait_until(lambda before=before: whole.leader("a") not in before, "another host leads", 60)
             ledger.goes_on()
             comes_back(whole, "a", fault.end)
             whole.playbook("switchover.yml", "-e", "target_region=a", "-e", f"patroni_candidate={fault.victim.name}")

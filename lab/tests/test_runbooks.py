@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from lab.hosts import plan
-from tools import runbooks
 from lab.reports import watch
+from tools import runbooks
 
 TOP = runbooks.TOP
 # Runs blocks of commands, each to its end, and tells of each which lines failed, what was said, and what was complained of.
@@ -67,7 +67,7 @@ def answers(cluster, tmp_path_factory):
         command = cluster.ssh_command(host, f"cd / && python3 -c {shlex.quote(RUNNER)}") if host else [sys.executable, "-c", RUNNER]
         here = {"cwd": TOP / "ansible", "env": cluster.environment()}
         ran = cluster.operator(*command, input=json.dumps(texts), check=True, capture_output=True, timeout=600, **here)
-        known |= {(host, block): answer for block, answer in zip(blocks, json.loads(ran.stdout))}
+        known |= {(host, block): answer for block, answer in zip(blocks, json.loads(ran.stdout), strict=True)}
     return {block: known[hosts.get(block.mark), block.commands] for block in BLOCKS}
 
 

@@ -7,8 +7,7 @@ import time
 
 import pytest
 
-from lab.hosts import nspawn
-from lab.hosts import plan
+from lab.hosts import nspawn, plan
 from lab.trials import regions
 
 

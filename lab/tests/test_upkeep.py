@@ -5,8 +5,7 @@ import subprocess
 
 import pytest
 
-from lab.hosts import nspawn
-from lab.hosts import plan
+from lab.hosts import nspawn, plan
 from lab.trials import versions
 from test_region import etcd, recap, survives
 

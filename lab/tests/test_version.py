@@ -5,10 +5,8 @@ import re
 
 import pytest
 
-from lab.hosts import nspawn
-from lab.hosts import plan
-from lab.trials import regions
-from lab.trials import versions
+from lab.hosts import nspawn, plan
+from lab.trials import regions, versions
 from test_region import survives
 from test_upkeep import archive, asked, refused
 

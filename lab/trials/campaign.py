@@ -9,10 +9,9 @@ import random
 import shlex
 import sys
 
-from lab.trials import faults
-from lab.hosts import plan
-from lab.trials import regions
 from lab.clients.history import checker
+from lab.hosts import plan
+from lab.trials import faults, regions
 from lab.trials.rehearsal import positive
 from lab.trials.trial import FAILURES, Trial
 

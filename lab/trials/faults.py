@@ -7,11 +7,9 @@ only what a lost region acknowledged last may not have reached the other.
 import random
 import time
 
-from lab.hosts import nspawn
-from lab.hosts import machine
-from lab.hosts import plan
-from lab.trials import regions
+from lab.hosts import machine, nspawn, plan
 from lab.hosts.cluster import Unusable
+from lab.trials import regions
 
 REGION = plan.FIRST
 OTHER = next(name for name in plan.NETWORKS if name != REGION)

@@ -4,8 +4,7 @@ import re
 import subprocess
 import time
 
-from lab.hosts import nspawn
-from lab.hosts import plan
+from lab.hosts import nspawn, plan
 
 
 def play(cluster, name, *settings):

@@ -9,8 +9,7 @@ import threading
 import time
 
 from lab import TOP
-from lab.hosts import nspawn
-from lab.hosts import plan
+from lab.hosts import nspawn, plan
 from lab.hosts.balancer import Balancer, Watch
 from lab.hosts.cluster import Unusable
 from lab.trials.roll_out import RolledBack, RollOut

@@ -6,8 +6,7 @@ import signal
 import subprocess
 import time
 
-from lab.hosts import nspawn
-from lab.hosts import plan
+from lab.hosts import nspawn, plan
 from lab.hosts.cluster import rootfs
 from lab.hosts.machine import Machine
 

@@ -7,11 +7,10 @@ import statistics
 import subprocess
 import time
 
-from lab.hosts import nspawn
-from lab.hosts import plan
-from lab.hosts.cluster import Unusable
 from lab.clients.history import HistoryLedger
 from lab.clients.ledger import Ledger
+from lab.hosts import nspawn, plan
+from lab.hosts.cluster import Unusable
 from lab.trials.roll_out import uninterrupted
 
 FAILURES = (Unusable, nspawn.Failed, TimeoutError, subprocess.SubprocessError, OSError)

@@ -2,11 +2,12 @@
 
 import json
 import os
+import pathlib
 
 import pytest
 
-from lab.hosts import nspawn
 from conftest import TOP, VERSION
+from lab.hosts import nspawn
 
 BUILD = ("dev", "container")
 
@@ -85,7 +86,7 @@ def test_under_podman_it_serves_read_only_as_non_root_and_is_healthy(podman, ima
     assert ask("/hello/ada", "-X", "PUT", "-d", '{"dateOfBirth":"1815-12-10"}') == "204"
     assert "Hello, Ada!" in ask("/hello/Ada")
     inside = json.loads(podman("inspect", name).stdout)[0]
-    status = open(f"/proc/{inside['State']['Pid']}/status").read()
+    status = pathlib.Path(f"/proc/{inside['State']['Pid']}/status").read_text()
     assert "\nUid:\t65532\t65532\t65532\t65532\n" in status and "\nCapEff:\t0000000000000000\n" in status
     assert podman("exec", name, "/bin/sh", check=False).returncode != 0
 
@@ -102,7 +103,8 @@ WRAPPER = """#!/bin/sh
 export HOME=/root
 chown 65532 "$DOB_API_DATA_DIR"
 env | grep -E '^(DOB_API|DATABASE)_' >"$DOB_API_DATA_DIR.settings"
-exec nsenter --net=/proc/{runner}/ns/net {podman} run --rm {confined} --volume="$DOB_API_DATA_DIR:$DOB_API_DATA_DIR" --env-file="$DOB_API_DATA_DIR.settings" {image} "$@"
+exec nsenter --net=/proc/{runner}/ns/net {podman} run --rm {confined} --volume="$DOB_API_DATA_DIR:$DOB_API_DATA_DIR" \\
+    --env-file="$DOB_API_DATA_DIR.settings" {image} "$@"
 """
 
 

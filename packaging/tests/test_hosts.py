@@ -21,7 +21,7 @@ sys.stdin.read()
 def traces(name):
     """What shows that a run is or was there."""
     found = [str(path) for root in nspawn.cgroup_roots() for path in root.glob(f"dob-api/{name}")]
-    found += [path for path in map(str, pathlib.Path("/run/netns").glob(f"dob-{name}-*"))]
+    found += [str(path) for path in pathlib.Path("/run/netns").glob(f"dob-{name}-*")]
     found += [str(path) for path in nspawn.RUNS.glob(name)]
     found += nspawn.run("pgrep", "--full", f"{nspawn.RUNS}/{name}", check=False).stdout.split()
     found += [line for line in pathlib.Path("/proc/mounts").read_text().splitlines() if name in line]

@@ -8,8 +8,8 @@ import shutil
 
 import pytest
 
-from lab.hosts import nspawn
 from conftest import TOP, VERSION
+from lab.hosts import nspawn
 
 ARCHITECTURES = ("amd64", "arm64")
 

@@ -50,7 +50,7 @@ def test_a_database_host_has_its_place_its_passwords_and_its_buckets(applied, an
     host = f"dob-api-{name}-db2"
     asked = f"msg={{{{ [{', '.join(WANTED)}] | to_json }}}}"
     said = ansible("ansible", host, "--playbook-dir", ".", "-o", "-m", "debug", "-a", asked)
-    known = dict(zip(WANTED, json.loads(json.loads(said.partition("=>")[2])["msg"])))
+    known = dict(zip(WANTED, json.loads(json.loads(said.partition("=>")[2])["msg"]), strict=True))
     stored = secrets[cloud.REGIONS[name]]
     assert known == {
         "region": name,

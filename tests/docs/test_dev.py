@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 import pytest
+
 from checkout import Checkout
 from conftest import TOP, run, tasks
 

@@ -3,9 +3,10 @@
 import re
 
 import pytest
+
 import readme
-from tools import runbooks
 from conftest import TOP, run, tasks, tracked
+from tools import runbooks
 
 DOCUMENTS = tracked("*.md")
 

@@ -14,8 +14,8 @@ import tempfile
 import threading
 import time
 
-from lab.hosts import nspawn
 import readme
+from lab.hosts import nspawn
 
 PARTS = ("greeting", "package", "cluster")
 CHECKOUT = "/srv/dob-api"

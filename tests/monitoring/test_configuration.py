@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import yaml
+
 from conftest import ROLE, RULES, TOP, run, tool
 
 BIN = pathlib.Path(sys.prefix) / "bin"

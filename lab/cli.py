@@ -9,11 +9,11 @@ import subprocess
 import sys
 import time
 
-from lab import TOP
 from lab.hosts import nspawn, plan
 from lab.hosts.cluster import Cluster, Run, Unusable
 from lab.reports import status, watch
 from lab.trials import campaign, rehearsal
+from tools import TOP
 from tools.arguments import Parser
 
 # Between two looks at the whole cluster, which cost the machine more than they take.

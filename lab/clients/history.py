@@ -3,10 +3,10 @@
 import collections
 import subprocess
 
-from lab import TOP
 from lab.clients.history_client import GAVE_UP
 from lab.clients.ledger import Ledger
 from lab.hosts import nspawn
+from tools import TOP
 
 UNWRITTEN = 0
 

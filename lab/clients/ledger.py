@@ -7,8 +7,8 @@ import sys
 import threading
 import time
 
-from lab import TOP
 from lab.hosts import nspawn
+from tools import TOP
 
 
 class Ledger:

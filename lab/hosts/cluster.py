@@ -6,10 +6,10 @@ import pathlib
 import subprocess
 import sys
 
-from lab import TOP
 from lab.hosts import balancer, credentials, inventory, nspawn, pager, plan, storage
 from lab.hosts.cloud import Cloud
 from lab.hosts.machine import Machine
+from tools import TOP
 
 # An object store speaks TLS through the program that a balancer is.
 FILE_SYSTEMS = {"storage": "balancer"}

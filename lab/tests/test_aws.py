@@ -12,8 +12,8 @@ import pytest
 from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT_ID
 from moto.server import ThreadedMotoServer
 
-from lab import TOP
 from lab.hosts import credentials
+from tools import TOP
 
 BIN = pathlib.Path(sys.prefix) / "bin"
 ANSIBLE = TOP / "ansible"

@@ -1,7 +1,6 @@
 """What the monitoring promises: everything is watched, an alert reaches the operator, every log is found, and nobody else may look."""
 
 import functools
-import pathlib
 import re
 import secrets
 import subprocess
@@ -10,9 +9,10 @@ import pytest
 
 from lab.hosts import nspawn, pager, plan
 from lab.reports import status, watch
+from tools import TOP
 
 EXPORTERS = {"database": (2379, 9100, 9187), "service": (9080, 9100), "monitoring": (9100, 19532)}
-KNOWN = pathlib.Path(__file__).parents[2] / "tests/monitoring/metrics.txt"
+KNOWN = TOP / "lab/hosts/metrics.txt"
 TLS = "--cacert /etc/ssl/cluster/ca.crt"
 OWN = f"{TLS} --cert /etc/ssl/cluster/host.crt --key /etc/ssl/cluster/host.key"
 # What a unit always logs, if only when it starts.

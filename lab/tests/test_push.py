@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from lab import TOP
+from tools import TOP
 
 PUSH = TOP / "ansible/roles/pgbackrest/files/pgbackrest-push"
 HISTORY = "1\t0/13007818\tno recovery target specified\n2\t0/15000000\tno recovery target specified\n"

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
+from docs.runbooks import pages
 from lab.hosts import plan
 from lab.reports import watch
-from tools import runbooks
+from tools import TOP
 
-TOP = runbooks.TOP
 # Runs blocks of commands, each to its end, and tells of each which lines failed, what was said, and what was complained of.
 RUNNER = """
 import json, os, subprocess, sys, tempfile
@@ -26,7 +26,7 @@ for block in json.load(sys.stdin):
     answers.append({"failures": failures, "said": done.stdout, "complained": done.stderr})
 print(json.dumps(answers))
 """
-BLOCKS = [block for block in runbooks.blocks() if block.mark in runbooks.RUN]
+BLOCKS = [block for block in pages.blocks() if block.mark in pages.RUN]
 
 
 def places(cluster):

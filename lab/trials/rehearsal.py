@@ -8,12 +8,12 @@ import sys
 import threading
 import time
 
-from lab import TOP
 from lab.hosts import nspawn, plan
 from lab.hosts.balancer import Balancer, Watch
 from lab.hosts.cluster import Unusable
 from lab.trials.roll_out import RolledBack, RollOut
 from lab.trials.versions import next_version
+from tools import TOP
 
 LOAD = "lab.clients.load"
 

@@ -14,7 +14,7 @@ WANTED = ("region", "zone", "address", "ansible_host", "service_database_passwor
 @pytest.fixture(scope="module")
 def ansible(applied, secrets):
     """Runs a command of Ansible as an operator would, before the emulator."""
-    tools = pathlib.Path(cloud.run(TOP / "tools/venv", "cluster", "lab/requirements.txt").stdout.strip()) / "bin"
+    tools = pathlib.Path(cloud.run(TOP / "tools/venv", "production").stdout.strip()) / "bin"
     files = {"DOB_API_CA_FILE": "/ca.crt", "DOB_API_CA_KEY_FILE": "/ca.key", "ANSIBLE_DEPRECATION_WARNINGS": "false"}
     return lambda command, *rest: cloud.run(tools / command, "-i", "inventories/aws", *rest, cwd=TOP / "ansible", env=applied.env | files).stdout
 

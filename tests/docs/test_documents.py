@@ -6,7 +6,7 @@ import pytest
 
 import readme
 from conftest import TOP, run, tasks, tracked
-from tools import runbooks
+from docs.runbooks import pages
 
 DOCUMENTS = tracked("*.md")
 
@@ -48,12 +48,12 @@ def test_commands_are_there(document):
 
 def test_every_playbook_has_its_page():
     playbooks = {path.stem for path in (TOP / "ansible").glob("*.yml")}
-    assert playbooks - runbooks.PAGES.keys() == set()
+    assert playbooks - pages.PAGES.keys() == set()
 
 
 def test_every_block_of_a_runbook_says_where_the_tests_run_it():
-    assert {block.page for block in runbooks.blocks()} == runbooks.PAGES.keys()
-    assert [(block.page, block.mark) for block in runbooks.blocks() if block.mark not in runbooks.MARKS] == []
+    assert {block.page for block in pages.blocks()} == pages.PAGES.keys()
+    assert [(block.page, block.mark) for block in pages.blocks() if block.mark not in pages.MARKS] == []
 
 
 def test_every_setting_stands_in_the_readme():

@@ -1,9 +1,10 @@
 """Which metrics and labels an expression names, and which there are."""
 
-import pathlib
 import re
 
-KNOWN = pathlib.Path(__file__).with_name("metrics.txt")
+from tools import TOP
+
+KNOWN = TOP / "lab/hosts/metrics.txt"
 WORDS = {"and", "or", "unless", "offset", "bool"}
 # What Prometheus adds, whatever the exporter says.
 TARGET = {"instance", "job", "region", "zone"}

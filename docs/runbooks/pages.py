@@ -4,8 +4,7 @@ import pathlib
 import re
 import typing
 
-TOP = pathlib.Path(__file__).resolve().parents[1]
-FOLDER = TOP / "docs/runbooks"
+FOLDER = pathlib.Path(__file__).parent
 PAGES = {str(path.relative_to(FOLDER).with_suffix("")): path for path in sorted(FOLDER.rglob("*.md")) if path.stem != "README"}
 # What may stand behind ```sh; docs/runbooks/README.md says what each means.
 RUN = ("primary", "replica", "database", "service", "monitor", "operator", "playbook")

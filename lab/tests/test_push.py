@@ -137,8 +137,11 @@ def queue(tmp_path):
             (out / f"{name}.ok").touch()
         environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "ROOT": str(tmp_path), "OUT": str(out)}
         words = [tmp_path / "pgbackrest-queue", "a", region, f"pg_wal/{file}", *option]
-        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        lines = (tmp_path / f"var/lib/prometheus/node-exporter/dob-wal-queue-{region}.prom").read_text().splitlines()
+        # As PostgreSQL's.
+        done = subprocess.run(words, cwd=tmp_path, env=environment, umask=0o077, capture_output=True, text=True, check=False)
+        figures = tmp_path / f"var/lib/prometheus/node-exporter/dob-wal-queue-{region}.prom"
+        assert figures.stat().st_mode & 0o777 == 0o644, "node-exporter must read it"
+        lines = figures.read_text().splitlines()
         return done.returncode, done.stdout.splitlines(), dict(line.split() for line in lines if line[0] != "#")
 
     return run

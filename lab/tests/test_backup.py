@@ -1,6 +1,7 @@
 """What backups promise: they are in both regions, what is wrong with one is noticed, and a lost region is restored from the other."""
 
 import datetime
+import json
 import re
 import subprocess
 import time
@@ -8,6 +9,7 @@ import time
 import pytest
 
 from lab.hosts import nspawn, plan, storage
+from lab.reports import watch
 from lab.trials import faults, regions
 
 PROGRAMS = "/usr/local/lib/dob-api"
@@ -67,8 +69,9 @@ def test_a_backup_is_in_the_buckets_of_both_regions_and_costs_no_write(whole, cl
         ledger.goes_on()
     print(ledger.figures())
     assert ledger.failed("PUT") == []
-    for kind in ("diff", "incr"):
-        postgres(whole, whole.leader("a"), f"{PROGRAMS}/backup", kind)
+    # A differential one, unless it is told otherwise.
+    whole.playbook("backup.yml")
+    postgres(whole, whole.leader("a"), f"{PROGRAMS}/backup", "incr")
     for region in whole.regions():
         found = postgres(whole, head(whole, region), "pgbackrest", "--stanza=a", "--repo=1", "info").stdout
         assert set(re.findall(r"(full|diff|incr) backup: \d{8}-\d{6}F", found)) == {"full", "diff", "incr"}
@@ -193,7 +196,7 @@ def test_a_region_lost_with_its_bucket_is_replaced_saved_and_restored_to_a_point
 
     # What the new primary writes goes on in a stanza of its own, though the other bucket is lost.
     write(saved, "b", "before")
-    then = datetime.datetime.now(datetime.UTC).isoformat()
+    then = moment()
     write(saved, "b", "after")
     saved.sql("b", "drop table users", "dob")
     wal = saved.sql("b", "select pg_walfile_name(pg_switch_wal())")[0]
@@ -217,6 +220,108 @@ def test_a_region_lost_with_its_bucket_is_replaced_saved_and_restored_to_a_point
     regions.fail_back(saved, "a")
     assert saved.sql("a", "select username from users where username in ('before', 'again') order by 1", "dob") == ["again", "before"]
     nspawn.wait_until(lambda: [slots(saved, "a"), slots(saved, "b")] == ["1", "0"], "WAL is kept for who follows, and for nobody else", 30)
+
+
+def moment():
+    """Now, as the page of the playbook writes a time."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@pytest.mark.long
+def test_a_restore_of_the_primary_region_rebuilds_the_standby_region(saved):
+    write(saved, "a", "kept")
+    then = moment()
+    write(saved, "a", "left-out".replace("-", ""))
+    saved.sql("a", "select pg_switch_wal()")
+    for place in plan.databases("a"):
+        saved.ssh(place.name, "systemctl", "stop", "patroni")
+    for target, reason in (("2000-01-01T00:00:00Z", "choose a time from"), ("2999-01-01T00:00:00Z", "lies in the future")):
+        refused = play(saved, "restore.yml", "-e", "target_region=a", "-e", f"restore_target={target}")
+        assert reason in re.sub(r"\s+", " ", refused.stdout)
+    saved.playbook("restore.yml", "-e", "target_region=a", "-e", f"restore_target={then}")
+    query = "select username from users where username in ('kept', 'leftout')"
+    psql = ("psql", "--no-psqlrc", "--tuples-only", "--no-align", "--dbname=dob", f'--command="{query}"')
+    members = [*plan.databases("a"), *plan.databases("b")]
+
+    def held():
+        return [postgres(saved, place.name, *psql).stdout.split() for place in members]
+
+    nspawn.wait_until(lambda: held() == [["kept"]] * len(members), "every member of both regions holds what was restored", 60)
+    assert saved.leader("a") and not saved.leader("b")
+
+
+@pytest.mark.long
+def test_a_lost_bucket_whose_queue_is_full_leaves_the_other_bucket_whole_and_gets_a_full_backup(saved):
+    primary = saved.leader("a")
+    before = len(objects(saved, "b", "backup/a/.*F/backup.manifest$"))
+    limit = saved.ssh(primary, "cat", "/etc/pgbackrest/queue-limit").strip()
+    saved.ssh(primary, "echo 2 >/etc/pgbackrest/queue-limit")
+    saved.cloud.cut("b-s3")
+    try:
+        files = []
+
+        def given_up():
+            files.append(saved.sql("a", "select pg_logical_emit_message(true, 'test', 'a file'); select pg_walfile_name(pg_switch_wal())")[-1])
+            named = saved.ssh(primary, "cat /var/lib/prometheus/node-exporter/dob-wal-queue-b.prom")
+            return "dob_wal_dropped_timestamp_seconds" in named and saved.sql("a", "select last_archived_wal from pg_stat_archiver")[0] >= files[2]
+
+        # A file more each time: what waits for the lost bucket becomes more than may wait.
+        nspawn.wait_until(given_up, "WAL is given up", 300)
+    finally:
+        saved.ssh(primary, f"echo {limit} >/etc/pgbackrest/queue-limit")
+        saved.cloud.heal("b-s3")
+
+    def held(region):
+        return [file for file in files if not any(file in path for path in objects(saved, region, "/archive/a/"))]
+
+    nspawn.wait_until(lambda: held("a") == [], "the bucket that was there has every file", 120)
+    assert held("b") != []
+    postgres(saved, primary, f"{PROGRAMS}/backup", "due")
+    assert len(objects(saved, "b", "backup/a/.*F/backup.manifest$")) == before + 1
+    assert postgres(saved, primary, f"{PROGRAMS}/backup", "due").stdout == ""
+
+
+DAMAGE_PAGE = "printf damaged | dd of=/var/lib/postgresql/17/a/{0} bs=1 seek=4000 conv=notrunc status=none"
+
+
+@pytest.mark.long
+def test_damaged_pages_are_found_and_a_backup_of_them_is_never_chosen(saved):
+    primary = saved.leader("a")
+    replica = next(place.name for place in plan.databases("a") if place.name != primary)
+    file = saved.sql("a", "checkpoint; select pg_relation_filepath('pg_proc')", "dob")[-1]
+    plan_now = (f"{PROGRAMS}/restore-plan", "latest")
+    whole = json.loads(postgres(saved, primary, *plan_now).stdout)["label"]
+    try:
+        for host in (replica, primary):
+            saved.ssh(host, DAMAGE_PAGE.format(file))
+        found = postgres(saved, replica, f"{PROGRAMS}/page-check", check=False)
+        assert (found.returncode, "damaged pages" in found.stderr) == (1, True)
+        assert figures(saved, replica, "dob-pages")["dob_pages_ok"] == "0"
+
+        made = play(saved, "backup.yml", "-e", "backup_type=full")
+        assert made.returncode != 0
+        assert "has damaged pages" in re.sub(r"\s+", " ", made.stdout)
+        assert figures(saved, primary, "dob-backup")['dob_backup_pages_damaged{repo="a"}'] == "1"
+        assert json.loads(postgres(saved, primary, *plan_now).stdout)["label"] == whole
+        damaged = re.findall(r"backup: (\S+)", postgres(saved, primary, "pgbackrest", "--stanza=a", "--repo=1", "info").stdout)[-1]
+        refused = postgres(saved, primary, *plan_now, damaged, check=False)
+        assert f"{damaged} in the bucket of region a has damaged pages" in refused.stderr
+        # Prometheus looks every 15 s at what the server counted.
+        alert = "ALERTS{alertname='PagesDamaged',alertstate='firing'}"
+        nspawn.wait_until(
+            lambda: {labels["instance"] for labels, _ in watch.ask(saved, "a", {"on": alert})["on"]} == {replica, primary}, "alerts", 120
+        )
+    finally:
+        # As the page says: the primary moves to a host that is whole, and the damaged ones are copied from it.
+        third = next(place.name for place in plan.databases("a") if place.name not in (primary, replica))
+        saved.playbook("switchover.yml", "-e", "target_region=a", "-e", f"patroni_candidate={third}", stdout=subprocess.DEVNULL)
+        for host in (primary, replica):
+            saved.ssh(third, "patronictl", "--config-file", "/etc/patroni/config.yml", "reinit", "a", host, "--force", "--wait")
+    saved.wait_until_whole("a")
+    for host in (primary, replica):
+        assert "every page is whole" in postgres(saved, host, f"{PROGRAMS}/page-check").stdout
+    saved.playbook("backup.yml", "-e", "backup_type=full", stdout=subprocess.DEVNULL)
+    assert figures(saved, third, "dob-backup")['dob_backup_pages_damaged{repo="a"}'] == "0"
 
 
 def slots(cluster, region):

@@ -181,3 +181,19 @@ def test_a_region_grows_and_its_new_host_leads_and_leaves_without_a_failed_reque
 def test_a_host_that_is_needed_or_not_there_is_neither_removed_nor_added(whole, playbook, arguments, reason):
     assert reason in refused(whole, playbook, *arguments)
     assert whole.is_whole("a")
+
+
+@pytest.mark.long
+def test_an_etcd_that_lost_its_data_is_rebuilt_and_the_region_has_failover_again(whole, region, client):
+    names, primary = [place.name for place in plan.databases(region)], whole.leader(region)
+    assert "holds the settings of Patroni" in refused(whole, "etcd-rebuild.yml", "-e", f"target_region={region}")
+    with client(region) as ledger:
+        for host in names:
+            whole.ssh(host, f"systemctl kill --signal=KILL etcd; rm -r /var/lib/etcd/{region}")
+        whole.playbook("etcd-rebuild.yml", "-e", f"target_region={region}")
+        ledger.goes_on()
+    print(ledger.figures())
+    assert whole.leader(region) == primary
+    assert ledger.lost(region) == []
+    whole.machines[primary].kill()
+    nspawn.wait_until(lambda: whole.leader(region) not in (None, primary), "another host takes over", 120)

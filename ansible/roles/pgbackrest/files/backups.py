@@ -9,7 +9,8 @@ import sys
 import urllib.request
 
 SETTINGS = json.loads(pathlib.Path("/etc/pgbackrest/backup.json").read_text())
-LOCK = pathlib.Path("/var/lib/pgbackrest/dob-api.lock")
+STATE = pathlib.Path("/var/lib/pgbackrest")
+LOCK = STATE / "dob-api.lock"
 MISSING_STANZAS = (1, 3)
 
 
@@ -53,8 +54,19 @@ def taken(backup):
     return backup["timestamp"]["stop"]
 
 
+def sound(backup):
+    """Whether PostgreSQL's pages were whole when the backup copied them: pgBackRest keeps a backup with damaged pages, and marks it."""
+    return not backup.get("error")
+
+
+def dropped(repository):
+    """When this host gave up WAL that waited for a bucket, in seconds since the epoch; 0 if it never did."""
+    mark = STATE / f"dropped-{place(repository)}"
+    return mark.stat().st_mtime if mark.exists() else 0
+
+
 def members():
-    """What Patroni says of this region's members, by name; empty if it does not run."""
+    """What Patroni lists of this region's members, by name; empty if it does not run."""
     context = ssl.create_default_context(cafile=SETTINGS["ca"])
     try:
         with urllib.request.urlopen("https://127.0.0.1:8008/cluster", timeout=5, context=context) as answer:

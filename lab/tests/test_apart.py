@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-import hosts
-import plan
+from lab.hosts import nspawn, plan
+
 
 OVERRIDE = ("-e", "region_fence_command=false", "-e", "region_fence_override=tested")
 ROWS = "select count(*) || ' ' || coalesce(sum(hashtextextended(username || date_of_birth, 0)), 0) from users"
@@ -37,7 +37,7 @@ def rows(cluster):
     names = [place.name for region in cluster.regions() for place in plan.databases(region)]
     for name in names:
         replayed = f"select not pg_is_in_recovery() or pg_last_wal_replay_lsn() >= '{position}'"
-        hosts.wait_until(lambda name=name: on_member(cluster, name, replayed) == "t", f"{name} replays {position}", 60)
+        nspawn.wait_until(lambda name=name: on_member(cluster, name, replayed) == "t", f"{name} replays {position}", 60)
     return {name: on_member(cluster, name, ROWS) for name in names}
 
 
@@ -48,9 +48,9 @@ def the_same_everywhere(cluster):
 
 def end_primary(cluster, region):
     """Has another host of a region take over, and brings the first one back."""
-    before = cluster.machines[hosts.wait_until(lambda: leads(cluster, region), f"a primary in region {region}")]
+    before = cluster.machines[nspawn.wait_until(lambda: leads(cluster, region), f"a primary in region {region}")]
     before.kill()
-    hosts.wait_until(lambda: leads(cluster, region) not in (None, before.name), "another host leads", 90)
+    nspawn.wait_until(lambda: leads(cluster, region) not in (None, before.name), "another host leads", 90)
     return before
 
 
@@ -81,7 +81,7 @@ def test_two_histories_with_the_same_timeline_number_are_told_apart(whole, clien
     with client("b") as newer:
         newer.goes_on()
         whole.cloud.heal("a")
-        hosts.wait_until(lambda: not whole.members("a"), "region a stands down", 120)
+        nspawn.wait_until(lambda: not whole.members("a"), "region a stands down", 120)
         newer.goes_on()
 
     refused = play(whole, "rejoin.yml", "-e", "target_region=a")

@@ -27,7 +27,7 @@ author: [dob-api]
 TRIES = 5
 MARK = "select pg_current_wal_flush_lsn()::text, pg_snapshot_xmin(pg_current_snapshot())::text::bigint & 4294967295"
 # An xid of 32 bits comes again after four billion: only those just after the mark are newer.
-CHANGED = "(xmin::text::bigint - {mark} + 4294967296) % 4294967296 < 100000000"
+CHANGED = "mod(xmin::text::bigint - {mark} + 4294967296, 4294967296) < 100000000"
 DIGEST = "select count(*), coalesce(sum(hashtextextended({table}::text, 0)), 0)::text from {table} where not " + CHANGED
 
 

@@ -44,7 +44,7 @@ class Unreadable(Exception):
 
 
 class NoRecord(Unreadable):
-    """Where pg_waldump was told to start, no record begins, nor after it."""
+    """Where pg_waldump was told to start, or after it, there is no record."""
 
 
 def number(position):
@@ -215,7 +215,7 @@ class Host:
                 os.symlink(path, f"{folder}/{self.name(last, segment)}")
                 segment += 1
             if segment == first:
-                raise Unreadable(f"the WAL at {printed(start)} is not there any more")
+                raise NoRecord(f"the WAL at {printed(start)} is not there")
             after = (self.name(last, segment), segment * self.segment)
             command = [f"{self.binaries}/pg_waldump", f"--path={folder}", f"--timeline={last}", f"--start={printed(start)}", *options]
             command += [f"--end={printed(end)}"] if end is not None else []

@@ -160,6 +160,8 @@ class Cluster:
             "ANSIBLE_STRATEGY": "mitogen_linear",
             "ANSIBLE_STRATEGY_PLUGINS": str(next(self.venv.glob("lib/python3*/site-packages/ansible_mitogen/plugins/strategy"))),
             "PYTHONUNBUFFERED": "1",
+            # All hosts share this machine's processors.
+            "ANSIBLE_TIMEOUT": "60",
         }
 
     def operator(self, *command, **options):

@@ -12,7 +12,7 @@ import time
 from lab.hosts import nspawn, plan
 from lab.hosts.cluster import Cluster, Run, Unusable
 from lab.reports import status, watch
-from lab.trials import campaign, rehearsal
+from lab.trials import campaign, failbacks, rehearsal
 from tools import TOP
 from tools.arguments import Parser
 
@@ -153,6 +153,10 @@ def faults(arguments):
     campaign.run(current(), arguments, tell)
 
 
+def fail_back(arguments):
+    failbacks.run(current(), arguments, tell)
+
+
 def freeze(arguments):
     machine = host(current(), arguments.host)
     if not machine.is_up():
@@ -214,6 +218,7 @@ def parse(arguments):
         "remove": (remove, "take away a host that was added, after the playbook remove-host"),
         "roll-out": (roll_out, "replace a region's service hosts under load as an instance refresh does; exit 1 if a request failed"),
         "faults": (faults, "the whole table of faults under load, in random order; exit 1 if a promise was broken"),
+        "failbacks": (fail_back, "move the primary between the regions again and again under load; exit 1 if a promise was broken"),
         "freeze": (freeze, "stop every process of a host; its network still acknowledges"),
         "partition": (partition, "cut a host, a zone or a region off from everything else"),
         "heal": (heal, "end a partition or a freeze"),
@@ -236,6 +241,8 @@ def parse(arguments):
             rehearsal.arguments(command)
         if name == "faults":
             campaign.arguments(command)
+        if name == "failbacks":
+            failbacks.arguments(command)
         if name == "play":
             command.add_argument("playbook", metavar="PLAYBOOK", type=PLAYBOOK)
             command.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER)

@@ -143,9 +143,12 @@ class Cluster:
 
     def playbook(self, name, *arguments, check=True, inventory=None, vault_password=None, **options):
         """Runs a playbook from the operator's place and returns it; its output goes where ours does."""
-        command = [self.venv / "bin/ansible-playbook", "--inventory", inventory or self.inventory]
-        command += ["--vault-password-file", vault_password or self.credentials.vault_password, TOP / "ansible" / name, *arguments]
+        command = self.playbook_command(name, *arguments, inventory=inventory, vault_password=vault_password)
         return self.operator(*command, check=check, env=self.environment(), **options)
+
+    def playbook_command(self, name, *arguments, inventory=None, vault_password=None):
+        command = [self.venv / "bin/ansible-playbook", "--inventory", inventory or self.inventory]
+        return [*command, "--vault-password-file", vault_password or self.credentials.vault_password, TOP / "ansible" / name, *arguments]
 
     def environment(self):
         return {
@@ -157,6 +160,8 @@ class Cluster:
             "ANSIBLE_STRATEGY": "mitogen_linear",
             "ANSIBLE_STRATEGY_PLUGINS": str(next(self.venv.glob("lib/python3*/site-packages/ansible_mitogen/plugins/strategy"))),
             "PYTHONUNBUFFERED": "1",
+            # All hosts share this machine's processors.
+            "ANSIBLE_TIMEOUT": "60",
         }
 
     def operator(self, *command, **options):

@@ -13,7 +13,7 @@ from lab import TOP
 from lab.hosts import nspawn, plan
 from lab.hosts.cluster import Cluster, Run, Unusable
 from lab.reports import status, watch
-from lab.trials import campaign, rehearsal
+from lab.trials import campaign, kills, rehearsal
 from tools.arguments import Parser
 
 # Between two looks at the whole cluster, which cost the machine more than they take.
@@ -153,6 +153,10 @@ def faults(arguments):
     campaign.run(current(), arguments, tell)
 
 
+def kill_playbooks(arguments):
+    kills.run(current(), arguments, tell)
+
+
 def freeze(arguments):
     machine = host(current(), arguments.host)
     if not machine.is_up():
@@ -214,6 +218,7 @@ def parse(arguments):
         "remove": (remove, "take away a host that was added, after the playbook remove-host"),
         "roll-out": (roll_out, "replace a region's service hosts under load as an instance refresh does; exit 1 if a request failed"),
         "faults": (faults, "the whole table of faults under load, in random order; exit 1 if a promise was broken"),
+        "kills": (kill_playbooks, "kill a playbook at random tasks under load and run it again; exit 1 if a promise was broken"),
         "freeze": (freeze, "stop every process of a host; its network still acknowledges"),
         "partition": (partition, "cut a host, a zone or a region off from everything else"),
         "heal": (heal, "end a partition or a freeze"),
@@ -236,6 +241,8 @@ def parse(arguments):
             rehearsal.arguments(command)
         if name == "faults":
             campaign.arguments(command)
+        if name == "kills":
+            kills.arguments(command)
         if name == "play":
             command.add_argument("playbook", metavar="PLAYBOOK", type=PLAYBOOK)
             command.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER)

@@ -143,9 +143,12 @@ class Cluster:
 
     def playbook(self, name, *arguments, check=True, inventory=None, vault_password=None, **options):
         """Runs a playbook from the operator's place and returns it; its output goes where ours does."""
-        command = [self.venv / "bin/ansible-playbook", "--inventory", inventory or self.inventory]
-        command += ["--vault-password-file", vault_password or self.credentials.vault_password, TOP / "ansible" / name, *arguments]
+        command = self.playbook_command(name, *arguments, inventory=inventory, vault_password=vault_password)
         return self.operator(*command, check=check, env=self.environment(), **options)
+
+    def playbook_command(self, name, *arguments, inventory=None, vault_password=None):
+        command = [self.venv / "bin/ansible-playbook", "--inventory", inventory or self.inventory]
+        return [*command, "--vault-password-file", vault_password or self.credentials.vault_password, TOP / "ansible" / name, *arguments]
 
     def environment(self):
         return {
@@ -161,7 +164,11 @@ class Cluster:
 
     def operator(self, *command, **options):
         """Runs a command at the operator's place, and ends it with ours."""
-        return subprocess.run([*self.cloud.at_operator(), *map(str, command)], text=True, **options)
+        return subprocess.run(self.operator_command(*command), text=True, **options)
+
+    def operator_command(self, *command):
+        """What runs a command at the operator's place; the daemons that it leaves behind end with the run."""
+        return [*self.run.joining("operator"), *self.cloud.at_operator(), *map(str, command)]
 
     def ssh_command(self, name, *command):
         return ["ssh", *self.credentials.ssh_options(), f"root@{self.machines[name].address}", *command]

@@ -1,27 +1,51 @@
 """The cluster at a glance."""
 
+import concurrent.futures
+import contextlib
+
+from lab.clients import prometheus
 from lab.hosts import plan
-from lab.hosts.cluster import LEADERS
+from lab.hosts.cluster import LEADERS, Unusable
 from lab.reports import watch
+
+# More than there are questions: none waits for another one's bound.
+ASKED_AT_ONCE = 32
 
 ROW = "{:<8} {:<4} {:<10} {:<8} {:<14} {:>5}  {}"
 SHOW = "sudo -u postgres /usr/local/lib/dob-api/backup show"
 
 
 def show(cluster):
-    """One line a host: where it is, whether it is up, its part in the database, how far behind, what it answers."""
-    rows = [ROW.format("host", "zone", "address", "is", "role", "lag", "answers").rstrip()]
-    for region in cluster.regions():
-        members = cluster.members(region)
-        for place in (machine.place for machine in cluster.machines.values() if machine.place.region == region):
-            member = members.get(place.name, {})
-            role, lag = member.get("role", "-"), member.get("lag", "-")
-            zone = f"{place.region}{place.zone}"
-            row = (place.name, zone, place.address, condition(cluster, place), role, lag, answers(cluster, place, member))
-            rows.append(ROW.format(*map(str, row)).rstrip())
-    rows += [f"backups in region {region}: {backups(cluster, cluster.members(region))}" for region in cluster.regions()]
-    rows += [line for region in cluster.regions() for line in watch.lines(cluster, region)]
-    return "\n".join(rows)
+    """One line per host: where it is, whether it is up, its part in the database, how far behind, what it answers.
+
+    Everything is asked side by side, and each question has its bound: dead hosts cost seconds, however many they are.
+    """
+    with concurrent.futures.ThreadPoolExecutor(max_workers=ASKED_AT_ONCE) as pool:
+        known = {region: pool.submit(watch.lines, cluster, region) for region in cluster.regions()}
+        members = {region: members_of(cluster, region, pool) for region in cluster.regions()}
+        saved = {region: pool.submit(backups, cluster, members[region]) for region in cluster.regions()}
+        places = [machine.place for region in cluster.regions() for machine in cluster.machines.values() if machine.place.region == region]
+        rows = pool.map(lambda place: row(cluster, place, members[place.region].get(place.name, {})), places)
+        lines = [ROW.format("host", "zone", "address", "is", "role", "lag", "answers").rstrip(), *rows]
+        lines += [f"backups in region {region}: {line.result()}" for region, line in saved.items()]
+        return "\n".join(lines + [line for found in known.values() for line in found.result()])
+
+
+def members_of(cluster, region, pool):
+    """The members of a region as the first host lists them that answers; none if no host does."""
+    asked = [pool.submit(cluster.get, f"https://{place.address}:8008/cluster") for place in cluster.places("database", region)]
+    for answer in asked:
+        with contextlib.suppress(Unusable, ValueError):
+            return {member["name"]: member for member in answer.result()["members"]}
+    return {}
+
+
+def row(cluster, place, member):
+    """The line of a host."""
+    role, lag = member.get("role", "-"), member.get("lag", "-")
+    zone = f"{place.region}{place.zone}"
+    cells = (place.name, zone, place.address, condition(cluster, place), role, lag, answers(cluster, place, member))
+    return ROW.format(*map(str, cells)).rstrip()
 
 
 def condition(cluster, place):
@@ -48,5 +72,5 @@ def backups(cluster, members):
     """What the leader of a region says of the bucket there, and of the last time that everything in it was read."""
     for name, member in members.items():
         if member["role"] in LEADERS:
-            return watch.told(cluster, name, SHOW).strip() or "unknown"
+            return prometheus.told(cluster, name, SHOW).strip() or "unknown"
     return "nobody answers"

@@ -9,7 +9,7 @@ FOLDER = TOP / "docs/runbooks"
 PAGES = {str(path.relative_to(FOLDER).with_suffix("")): path for path in sorted(FOLDER.rglob("*.md")) if path.stem != "README"}
 # What may stand behind ```sh; docs/runbooks/README.md says what each means.
 PLACES = ("primary", "replica", "database", "service", "monitor", "operator")
-# A block that succeeds when the page's work is done.
+# A block that succeeds when the page's work is done; "host" is the host of the alert.
 CHECKS = {f"{place} check": place for place in (*PLACES, "host")}
 RUN = (*PLACES, "playbook")
 MARKS = (*RUN, *CHECKS, "by-hand")

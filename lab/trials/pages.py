@@ -5,7 +5,6 @@
 
 import typing
 
-
 # A playbook's page is run line by line, each from the state that `playbooks.py` prepares under this name.
 PLAYBOOKS = {
     "switchover": "switchover",
@@ -53,17 +52,19 @@ ALERTS = {
     "alerts/watchdog": Entry("prometheus-stopped", "not active", "inactive", on="monitor"),
 }
 
-# These change what a cluster is for longer than one test should: tests of their own run their playbooks.
+# These change what a cluster is for longer than a page should: the tests named run what they say.
+DEAD_REGION = "test_two_regions.py::test_a_dead_region_is_replaced_waits_when_it_returns_and_leads_again"
+MAJOR = "test_version.py::test_a_major_upgrade_costs_no_request_and_has_a_way_back"
 BY_TEST = {
-    "failback": "test_two_regions.py",
-    "failover-region": "test_two_regions.py",
-    "rejoin": "test_two_regions.py",
-    "decide-region": "test_two_regions.py",
-    "restore": "test_backup.py",
-    "major-upgrade": "test_version.py",
-    "major-switch": "test_version.py",
-    "major-finish": "test_version.py",
-    "alerts/backup-damaged": "test_backup.py",
+    "failback": DEAD_REGION,
+    "failover-region": DEAD_REGION,
+    "rejoin": DEAD_REGION,
+    "decide-region": DEAD_REGION,
+    "restore": "test_backup.py::test_a_region_lost_with_its_bucket_is_replaced_saved_and_restored_to_a_point_in_time",
+    "major-upgrade": MAJOR,
+    "major-switch": MAJOR,
+    "major-finish": MAJOR,
+    "alerts/backup-damaged": "test_backup.py::test_what_is_damaged_or_missing_in_a_bucket_is_noticed",
 }
 
 NOT_RUN = {

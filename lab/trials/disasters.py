@@ -13,6 +13,9 @@ class RegionLost(Fault):
     def hit(self):
         return {machine.name for machine in regions.hosts_of(self.cluster, REGION)}
 
+    def where(self):
+        return f"region {REGION}"
+
     def begin(self):
         self.cluster.cloud.cut(REGION)
         self.commanded = regions.promote(self.cluster, OTHER)
@@ -40,6 +43,10 @@ class RegionReplacedUnseen(RegionLost):
     reachable = False
     OVERRIDE = ("region_fence_command=false", "region_fence_override=tried")
 
+    def hit(self):
+        # None of its hosts has a fault of its own.
+        return set()
+
     def begin(self):
         self.cluster.cloud.cut(REGION)
         self.commanded = regions.promote(self.cluster, OTHER, *self.OVERRIDE)
@@ -55,6 +62,13 @@ class RegionReplacedUnseen(RegionLost):
 class RegionCut(Fault):
     name, what = "region-cut", "the primary's region is cut off from everything and stays the primary; its own clients write on"
     place, reachable = f"{REGION}-lb", False
+
+    def hit(self):
+        # None of its hosts has a fault of its own.
+        return set()
+
+    def where(self):
+        return f"region {REGION}"
 
     def begin(self):
         self.cluster.cloud.cut(REGION)
@@ -78,6 +92,9 @@ class RegionPowerLost(Fault):
 
     def hit(self):
         return {machine.name for machine in self.machines()}
+
+    def where(self):
+        return f"region {' and '.join(self.dark)}"
 
     def begin(self):
         for machine in self.machines():

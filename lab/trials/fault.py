@@ -49,11 +49,18 @@ class Fault:
 
     def other(self, name):
         """Another database host of the region, without a fault."""
-        return self.choice([place.name for place in plan.databases(self.home) if place.name != name and place.name not in self.spared])
+        left = [place.name for place in plan.databases(self.home) if place.name != name and place.name not in self.spared]
+        if not left:
+            raise nspawn.Failed(f"every host of region {self.home} has its fault already")
+        return self.choice(left)
 
     def hit(self):
-        """The names of the hosts that it happens to."""
-        return {self.victim.name}
+        """The names of the hosts that have the fault while it lasts: another one takes others."""
+        return set() if self.passes else {self.victim.name}
+
+    def where(self):
+        """What it happens to, in a word."""
+        return self.victim.name
 
     def tell(self, host, command):
         """The output of a command on a host; one that has just booted may not listen yet."""

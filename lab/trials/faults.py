@@ -60,6 +60,9 @@ class ZoneCut(Replaced, Fault):
     def hit(self):
         return {machine.name for machine in self.cluster.machines.values() if f"{machine.place.region}{machine.place.zone}" == self.zone}
 
+    def where(self):
+        return f"zone {self.zone}"
+
     def begin(self):
         self.cluster.cloud.cut(self.zone)
 
@@ -158,6 +161,9 @@ class EtcdMajorityLost(Fault):
     def hit(self):
         return set(self.stopped)
 
+    def where(self):
+        return " and ".join(self.stopped)
+
     def begin(self):
         for name in self.stopped:
             self.cluster.ssh(name, "systemctl stop etcd")
@@ -179,6 +185,12 @@ class StoreUnreachable(Fault):
     def store(self):
         """Whose store it is: the region's own."""
         return f"{self.home}-s3"
+
+    def hit(self):
+        return {self.store()}
+
+    def where(self):
+        return self.store()
 
     def take(self):
         self.cluster.cloud.cut(self.store())

@@ -61,7 +61,7 @@ class Switchover(Replaced, Operation):
 
 class Backup(Operation):
     name, what = "backup", "a full backup into both buckets"
-    file, settings, amid = "backup.yml", ("backup_type=full",), "Save"
+    file, settings, amid = "backup.yml", ("backup_type=full",), "Make the backup"
 
 
 class PlaybookKilled(Operation):

@@ -58,7 +58,10 @@ class Pair(Fault):
         self.wait_for_writes()
 
     def make_second(self, home):
-        return self.kinds[1](self.cluster, self.choice, home, self.first.hit())
+        return self.kinds[1](self.cluster, self.choice, home, () if self.moment == RECOVERY else self.first.hit())
+
+    def where(self):
+        return ", then ".join(fault.where() for fault in reversed(self.faults()))
 
     def primary_region(self):
         """Where the second fault happens: in the region that was promoted, where one was."""

@@ -84,7 +84,7 @@ class Trial:
         return {
             "fault": self.fault.name,
             "begun": datetime.datetime.fromtimestamp(begun + self.clock, datetime.UTC).isoformat(timespec="seconds"),
-            "victim": self.fault.victim.name,
+            "victim": self.fault.where(),
             # How long writes waited, from the command that ended it where there is one.
             "gap": round(self.ledger.gap(self.fault.commanded), 2),
             "reads": sum(request[0] == "GET" for request in self.ledger.requests),

@@ -22,7 +22,9 @@ def show(cluster):
     """
     with concurrent.futures.ThreadPoolExecutor(max_workers=ASKED_AT_ONCE) as pool:
         known = {region: pool.submit(watch.lines, cluster, region) for region in cluster.regions()}
-        members = {region: members_of(cluster, region, pool) for region in cluster.regions()}
+        asked = {region: [pool.submit(listed, cluster, place) for place in cluster.places("database", region)] for region in cluster.regions()}
+        # As the first host lists them that answers.
+        members = {region: next(filter(None, (answer.result() for answer in answers)), {}) for region, answers in asked.items()}
         saved = {region: pool.submit(backups, cluster, members[region]) for region in cluster.regions()}
         places = [machine.place for region in cluster.regions() for machine in cluster.machines.values() if machine.place.region == region]
         rows = pool.map(lambda place: row(cluster, place, members[place.region].get(place.name, {})), places)
@@ -31,12 +33,10 @@ def show(cluster):
         return "\n".join(lines + [line for found in known.values() for line in found.result()])
 
 
-def members_of(cluster, region, pool):
-    """The members of a region as the first host lists them that answers; none if no host does."""
-    asked = [pool.submit(cluster.get, f"https://{place.address}:8008/cluster") for place in cluster.places("database", region)]
-    for answer in asked:
-        with contextlib.suppress(Unusable, ValueError):
-            return {member["name"]: member for member in answer.result()["members"]}
+def listed(cluster, place):
+    """The members of a host's region as that host lists them; none if it does not answer."""
+    with contextlib.suppress(Unusable, ValueError):
+        return {member["name"]: member for member in cluster.get(f"https://{place.address}:8008/cluster")["members"]}
     return {}
 
 

@@ -1,6 +1,7 @@
 """A playbook that runs beside everything else, and what may end it too early."""
 
 import contextlib
+import secrets
 import subprocess
 import threading
 import time
@@ -12,7 +13,11 @@ END_S = 1200
 # ssh gives up a host that does not answer for 10 s, each task notices that for itself, and some tasks are tried again.
 CUT_S = 300
 # The operator's network is lost: what was sent over ssh is not answered any more, and nobody says why.
-CUT = f"table inet operator_cut {{ chain out {{ type filter hook forward priority 0; ip saddr {plan.OPERATOR} tcp dport 22 drop; }} }}"
+CUT = f"""
+table inet operator_cut {{
+    chain out {{ type filter hook forward priority 0; ip saddr {plan.OPERATOR} tcp dport 22 drop; }}
+}}
+"""
 
 
 class Playing:
@@ -20,6 +25,8 @@ class Playing:
 
     def __init__(self, cluster, name, *settings):
         self.cluster, self.name, self.settings = cluster, name, settings
+        # Tells its processes from those of other runs, also when it has gone.
+        self.group = f"playbook-{secrets.token_hex(4)}"
         # When each task began, by the machine's monotonic clock, and its name.
         self.tasks, self.lines = [], []
 
@@ -29,7 +36,7 @@ class Playing:
         environment = self.cluster.environment() | {"ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true"}
         command = self.cluster.playbook_command(self.name, *arguments)
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        self.process = subprocess.Popen(self.cluster.operator_command(*command), env=environment, **pipes)
+        self.process = subprocess.Popen(self.cluster.operator_command(*command, group=self.group), env=environment, **pipes)
         threading.Thread(target=self._read, daemon=True).start()
         return self
 
@@ -68,6 +75,10 @@ class Playing:
         """Ends ansible-playbook alone, as when memory runs out: its helpers and what runs on the hosts hear nothing of it."""
         self.process.kill()
         self.process.wait(10)
+
+    def left(self):
+        """The processes that it started and that still run."""
+        return {pid for group in self.cluster.run.groups(self.group) for pid in (group / "cgroup.procs").read_text().split()}
 
     def cut(self):
         """Loses the network between the operator and the hosts until the playbook has given up."""

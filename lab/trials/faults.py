@@ -111,6 +111,7 @@ class DiskFull(Fault):
 
 class PostgresqlKilled(Fault):
     name, what, aim, passes = "postgresql-killed", "PostgreSQL alone is killed on the primary's host", 5, True
+    before = None
 
     def begin(self):
         self.before = nspawn.wait_until(lambda: self.state().get("postmaster_start_time"), f"PostgreSQL runs on {self.victim.name}")
@@ -122,6 +123,7 @@ class PostgresqlKilled(Fault):
 
 class EtcdKilled(Fault):
     name, what, passes = "etcd-killed", "etcd alone is killed on the primary's host", True
+    before = None
 
     def process(self):
         return self.cluster.ssh(self.victim.name, "systemctl show --property=MainPID --value etcd").strip()
@@ -181,6 +183,8 @@ class EtcdMajorityLost(Fault):
 
 class StoreUnreachable(Fault):
     name, what = "s3-unreachable", "the region's object store is unreachable until WAL could not be archived"
+    # What was to be archived when the store went; nothing where it did not come to that.
+    wal = ""
 
     def store(self):
         """Whose store it is: the region's own."""

@@ -45,7 +45,7 @@ class Operation(Fault):
     def recover(self):
         """Where it was stopped, it is run again, as its page says."""
         super().recover()
-        if self.playing.process.returncode != 0:
+        if self.playing and self.playing.process.returncode != 0:
             regions.play(self.cluster, self.file, *self.settings)
             super().recover()
 

@@ -4,7 +4,6 @@ import concurrent.futures
 import contextlib
 
 from lab.clients import prometheus
-from lab.hosts import plan
 from lab.hosts.cluster import LEADERS, Unusable
 from lab.reports import watch
 
@@ -27,7 +26,8 @@ def show(cluster):
         members = {region: next(filter(None, (answer.result() for answer in answers)), {}) for region, answers in asked.items()}
         saved = {region: pool.submit(backups, cluster, members[region]) for region in cluster.regions()}
         places = [machine.place for region in cluster.regions() for machine in cluster.machines.values() if machine.place.region == region]
-        rows = pool.map(lambda place: row(cluster, place, members[place.region].get(place.name, {})), places)
+        cuts = cluster.cloud.cuts()
+        rows = pool.map(lambda place: row(cluster, place, cuts, members[place.region].get(place.name, {})), places)
         lines = [ROW.format("host", "zone", "address", "is", "role", "lag", "answers").rstrip(), *rows]
         lines += [f"backups in region {region}: {line.result()}" for region, line in saved.items()]
         return "\n".join(lines + [line for found in known.values() for line in found.result()])
@@ -40,21 +40,20 @@ def listed(cluster, place):
     return {}
 
 
-def row(cluster, place, member):
+def row(cluster, place, cuts, member):
     """The line of a host."""
     role, lag = member.get("role", "-"), member.get("lag", "-")
     zone = f"{place.region}{place.zone}"
-    cells = (place.name, zone, place.address, condition(cluster, place), role, lag, answers(cluster, place, member))
+    cells = (place.name, zone, place.address, condition(cluster, place, cuts), role, lag, answers(cluster, place, member))
     return ROW.format(*map(str, cells)).rstrip()
 
 
-def condition(cluster, place):
+def condition(cluster, place, cuts):
     machine = cluster.machines[place.name]
     if not machine.is_up():
         return "down"
     zone = f"{place.region}{place.zone}"
-    cut = any(cluster.cloud.is_cut(part) for part in (place.name, zone, place.region) if part in plan.PARTS)
-    return "frozen" if machine.is_frozen() else "cut off" if cut else "up"
+    return "frozen" if machine.is_frozen() else "cut off" if cuts & {place.name, zone, place.region} else "up"
 
 
 def answers(cluster, place, member):
@@ -63,7 +62,7 @@ def answers(cluster, place, member):
     if place.kind == "storage":
         return "refuses strangers" if cluster.http_status(f"https://{place.address}/", "--insecure") == "403" else "nothing"
     if place.kind == "monitoring":
-        return "nothing" if condition(cluster, place) != "up" else "see below"
+        return "see below" if cluster.machines[place.name].is_up() else "nothing"
     port = 80 if place.kind == "balancer" else 8080
     return f"/healthz {cluster.http_status(f'http://{place.address}:{port}/healthz')}"
 

@@ -18,6 +18,7 @@ class Dead:
     def __init__(self):
         self.members = threading.Barrier(6, timeout=10)
         self.health = threading.Barrier(8, timeout=10)
+        self.cloud = argparse.Namespace(cuts=set)
         self.machines = {name: argparse.Namespace(name=name, place=place, is_up=lambda: False) for name, place in PLACES.items()}
 
     def regions(self):

@@ -86,7 +86,7 @@ class Fault:
         return self.cluster.is_whole(self.home) and self.state().get("state") == "running"
 
     def state(self):
-        """What Patroni on the victim's host says of itself; empty if it says nothing."""
+        """What Patroni on the host reports about itself; empty if it does not answer."""
         try:
             return self.cluster.get(f"https://{self.victim.address}:8008/patroni")
         except (Unusable, ValueError):

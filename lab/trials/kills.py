@@ -40,8 +40,7 @@ class Kills:
     def __init__(self, cluster, options, tell):
         self.cluster, self.options, self.tell = cluster, options, tell
         self.seed = random.randrange(10**6) if options.seed is None else options.seed
-        self.random = random.Random(self.seed)
-        self.subject = playbooks.TABLE[options.playbook](cluster, self.random.choice)
+        self.subject = playbooks.TABLE[options.playbook](cluster, random.Random(self.seed).choice)
         self.trials = []
 
     def run(self):
@@ -49,7 +48,8 @@ class Kills:
         tasks = self.length()
         for number in range(1, self.options.count + 1):
             # All that chance decides, before anything happens: a seed repeats it.
-            task, part, manner = self.random.randrange(1, tasks), self.random.random(), self.random.choice(list(MANNERS))
+            chance = random.Random(f"{self.seed} {number}")
+            task, part, manner = chance.randrange(1, tasks), chance.random(), chance.choice(list(MANNERS))
             trial = {"number": number, "playbook": self.subject.name, **self.one(task, part, manner)}
             self.trials.append(trial)
             if self.options.record:
@@ -96,12 +96,14 @@ class Kills:
                 if trial["again"] != 0:
                     trial["broken"].append(f"a further run failed: {again.reason()}")
                 ledger.goes_on()
-            primary = next(name for name in self.cluster.regions() if self.cluster.leader(name))
+            primary = nspawn.wait_until(lambda: next(filter(self.cluster.leader, self.cluster.regions()), None), "a region that takes writes", 60)
             lost = set(ledger.lost(primary))
             # What a lost region acknowledged last may not have been carried.
-            uncarried = lost & set(ledger.acknowledged(until=begun)) if self.subject.name == "failover-region" else set()
+            uncarried = lost & set(ledger.acknowledged(until=begun)) if self.subject.refuses else set()
             trial |= {"lost": len(lost - uncarried), "uncarried": len(uncarried)}
             trial |= {"writes_failed": len(ledger.failed("PUT")), "gap": round(ledger.gap(), 1)}
+            if ledger.failed("PUT") and not self.subject.refuses:
+                trial["broken"].append(f"{trial['writes_failed']} writes failed")
             if trial["lost"]:
                 trial["broken"].append(f"{trial['lost']} acknowledged writes lost")
             trial["broken"] += promises.broken(self.cluster)

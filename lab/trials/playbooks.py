@@ -15,6 +15,8 @@ class Subject:
 
     # In which region the clients write, and which settings the playbook takes.
     region, settings = HOME, ()
+    # Whether a region is lost: its clients may be refused, and its last writes may not have been carried.
+    refuses = False
 
     def __init__(self, cluster, choice):
         self.cluster, self.choice = cluster, choice
@@ -123,7 +125,7 @@ def forget(cluster):
 
 
 class FailoverRegion(Subject):
-    name, region, settings = "failover-region", OTHER, (f"target_region={OTHER}",)
+    name, region, settings, refuses = "failover-region", OTHER, (f"target_region={OTHER}",), True
 
     def begin(self):
         self.cluster.cloud.cut(HOME)

@@ -32,6 +32,8 @@ This page is written by a program; the records are of:
 python3 -m lab.reports.pair_report docs {files}
 ```
 
+{runs}
+
 `--numbers` with the seed repeats one of them. Machine: {cores} cores for all hosts. Versions: {versions}.
 """
 
@@ -44,6 +46,7 @@ def main(folder, files):
         TAIL.format(
             commands="\n".join(record["command"] for record in records),
             files=" ".join(pathlib.Path(file).name for file in files),
+            runs="\n".join(f"- {record['date']}, seed {record['seed']}: {len(record['trials'])} pairs" for record in records),
             cores=records[0]["cores"],
             versions=", ".join(f"{name} {version}" for name, version in records[-1]["versions"].items()),
         )

@@ -143,7 +143,14 @@ def test_the_page_of_pairs_tells_what_broke_and_which_alert_leads_where(tmp_path
         {"number": 2, "names": ["backup", "switchover", AT_ONCE], "broken": ["not within 300 s: region a whole\nmore"]},
         {"number": 3, "names": ["host-killed"], "gap": 20.0, **usual, "alerts": {}, "notes": [], "broken": []},
     ]
-    known = {"command": "./dev cluster faults --pairs --seed 7", "seed": 7, "cores": 2, "versions": {"patroni": "4"}, "trials": trials}
+    known = {
+        "command": "./dev cluster faults --pairs --seed 7",
+        "date": "2026-01-01",
+        "seed": 7,
+        "cores": 2,
+        "versions": {"patroni": "4"},
+        "trials": trials,
+    }
     (tmp_path / "pairs.json").write_text(json.dumps(known))
     pair_report.main(tmp_path, [tmp_path / "pairs.json"])
     lines = (tmp_path / "pairs.md").read_text().splitlines()

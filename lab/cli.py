@@ -12,7 +12,7 @@ import time
 from lab.hosts import nspawn, plan
 from lab.hosts.cluster import Cluster, Run, Unusable
 from lab.reports import status, watch
-from lab.trials import campaign, failbacks, rehearsal
+from lab.trials import campaign, failbacks, kills, rehearsal
 from tools import TOP
 from tools.arguments import Parser
 
@@ -157,6 +157,10 @@ def fail_back(arguments):
     failbacks.run(current(), arguments, tell)
 
 
+def kill_playbooks(arguments):
+    kills.run(current(), arguments, tell)
+
+
 def freeze(arguments):
     machine = host(current(), arguments.host)
     if not machine.is_up():
@@ -219,6 +223,7 @@ def parse(arguments):
         "roll-out": (roll_out, "replace a region's service hosts under load as an instance refresh does; exit 1 if a request failed"),
         "faults": (faults, "the whole table of faults under load, in random order; exit 1 if a promise was broken"),
         "failbacks": (fail_back, "move the primary between the regions again and again under load; exit 1 if a promise was broken"),
+        "kills": (kill_playbooks, "kill a playbook at random tasks under load and run it again; exit 1 if a promise was broken"),
         "freeze": (freeze, "stop every process of a host; its network still acknowledges"),
         "partition": (partition, "cut a host, a zone or a region off from everything else"),
         "heal": (heal, "end a partition or a freeze"),
@@ -243,6 +248,8 @@ def parse(arguments):
             campaign.arguments(command)
         if name == "failbacks":
             failbacks.arguments(command)
+        if name == "kills":
+            kills.arguments(command)
         if name == "play":
             command.add_argument("playbook", metavar="PLAYBOOK", type=PLAYBOOK)
             command.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER)

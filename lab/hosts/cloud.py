@@ -60,7 +60,12 @@ class Cloud(nspawn.Network):
         self.nft(f"delete table inet {table(part)}; delete table bridge {table(part)};")
 
     def is_cut(self, part):
-        return f"table inet {table(part)}\n" in nspawn.run("ip", "netns", "exec", self.namespace, "nft", "list", "tables").stdout
+        return part in self.cuts()
+
+    def cuts(self):
+        """The parts that are cut off."""
+        tables = nspawn.run("ip", "netns", "exec", self.namespace, "nft", "list", "tables").stdout.splitlines()
+        return {part for part in plan.PARTS if f"table inet {table(part)}" in tables}
 
     def nft(self, rules):
         nspawn.run("ip", "netns", "exec", self.namespace, "nft", "-f", "-", input=rules)

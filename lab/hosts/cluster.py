@@ -166,7 +166,11 @@ class Cluster:
 
     def operator(self, *command, **options):
         """Runs a command at the operator's place, and ends it with ours."""
-        return subprocess.run([*self.cloud.at_operator(), *map(str, command)], text=True, **options)
+        return subprocess.run(self.operator_command(*command), text=True, **options)
+
+    def operator_command(self, *command, group="operator"):
+        """What runs a command at the operator's place; the daemons that it leaves behind end with the run."""
+        return [*self.run.joining(group), *self.cloud.at_operator(), *map(str, command)]
 
     def ssh_command(self, name, *command):
         return ["ssh", *self.credentials.ssh_options(), f"root@{self.machines[name].address}", *command]

@@ -84,11 +84,7 @@ class Run:
 
     def spawn(self, *command, namespace=None, group="run", **options):
         """Starts a process that cannot outlive the run."""
-        groups = [root / "dob-api" / self.name / group for root in cgroup_roots()]
-        for path in groups:
-            path.mkdir(parents=True, exist_ok=True)
-            weigh(path.parents[1])
-            weigh(path.parents[0])
+        groups = self.groups(group)
 
         def join():
             for path in groups:
@@ -96,6 +92,20 @@ class Run:
 
         enter = ["ip", "netns", "exec", namespace] if namespace else []
         return subprocess.Popen([*enter, *map(str, command)], preexec_fn=join, start_new_session=True, **options)
+
+    def groups(self, name):
+        """The control groups of a part of the run, which are there afterwards."""
+        groups = [root / "dob-api" / self.name / name for root in cgroup_roots()]
+        for path in groups:
+            path.mkdir(parents=True, exist_ok=True)
+            weigh(path.parents[1])
+            weigh(path.parents[0])
+        return groups
+
+    def joining(self, name):
+        """The command that starts another one, given behind it, so that neither that nor what it starts can outlive the run."""
+        join = "".join(f"echo 0 >{path}/cgroup.procs; " for path in self.groups(name))
+        return ["sh", "-ec", f'{join} exec "$@"', "joining"]
 
 
 def weigh(group):

@@ -3,6 +3,7 @@
 Usage: fault_report.py FOLDER FILE...; FOLDER is docs, several files are added up.
 """
 
+import collections
 import json
 import pathlib
 import statistics
@@ -38,8 +39,9 @@ Versions: {versions}.
 
 def main(folder, files):
     records = [json.loads(pathlib.Path(file).read_text()) for file in files]
-    trials = [trial | {"seed": record["seed"]} for record in records for trial in record["trials"]]
     table = records[-1]["faults"]
+    # Pairs have a page of their own.
+    trials = [trial | {"seed": record["seed"]} for record in records for trial in record["trials"] if trial["fault"] in table]
     by_fault = {name: mine for name in table if (mine := [trial for trial in trials if trial["fault"] == name])}
     pictures = folder / "faults"
     pictures.mkdir(exist_ok=True)
@@ -125,6 +127,10 @@ def chapter(name, fault, trials, shown):
         unread = sum(trial["unread"] for trial in measured(trials))
         text += f" Acknowledged last and not carried to the other region: {spread(uncarried)} writes (min, median, max); they were"
         text += f" asked for {unread} times there, which counts as no failed read."
+    fired = collections.Counter((name, page) for trial in measured(trials) for name, page in trial.get("alerts", {}).items())
+    if fired:
+        known = (f"{name} in {count}, to [{page}](runbooks/{page}.md)" for (name, page), count in sorted(fired.items()))
+        text += f" Alerts that fired before all was in sync, in how many rounds, and the page each leads to: {', '.join(known)}."
     if shown:
         text += f" Number {shown['number']} of seed {shown['seed']}, the median:\n\n"
         text += f"![{name}: requests a second, latency, who leads](faults/{name}.svg)"

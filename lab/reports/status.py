@@ -1,36 +1,59 @@
 """The cluster at a glance."""
 
-from lab.hosts import plan
-from lab.hosts.cluster import LEADERS
+import concurrent.futures
+import contextlib
+
+from lab.clients import prometheus
+from lab.hosts.cluster import LEADERS, Unusable
 from lab.reports import watch
+
+# More than there are questions: none waits for another one's bound.
+ASKED_AT_ONCE = 32
 
 ROW = "{:<8} {:<4} {:<10} {:<8} {:<14} {:>5}  {}"
 SHOW = "sudo -u postgres /usr/local/lib/dob-api/backup show"
 
 
 def show(cluster):
-    """One line a host: where it is, whether it is up, its part in the database, how far behind, what it answers."""
-    rows = [ROW.format("host", "zone", "address", "is", "role", "lag", "answers").rstrip()]
-    for region in cluster.regions():
-        members = cluster.members(region)
-        for place in (machine.place for machine in cluster.machines.values() if machine.place.region == region):
-            member = members.get(place.name, {})
-            role, lag = member.get("role", "-"), member.get("lag", "-")
-            zone = f"{place.region}{place.zone}"
-            row = (place.name, zone, place.address, condition(cluster, place), role, lag, answers(cluster, place, member))
-            rows.append(ROW.format(*map(str, row)).rstrip())
-    rows += [f"backups in region {region}: {backups(cluster, cluster.members(region))}" for region in cluster.regions()]
-    rows += [line for region in cluster.regions() for line in watch.lines(cluster, region)]
-    return "\n".join(rows)
+    """One line per host: where it is, whether it is up, its part in the database, how far behind, what it answers.
+
+    Everything is asked side by side, and each question has its bound: dead hosts cost seconds, however many they are.
+    """
+    with concurrent.futures.ThreadPoolExecutor(max_workers=ASKED_AT_ONCE) as pool:
+        known = {region: pool.submit(watch.lines, cluster, region) for region in cluster.regions()}
+        asked = {region: [pool.submit(listed, cluster, place) for place in cluster.places("database", region)] for region in cluster.regions()}
+        # As the first host lists them that answers.
+        members = {region: next(filter(None, (answer.result() for answer in answers)), {}) for region, answers in asked.items()}
+        saved = {region: pool.submit(backups, cluster, members[region]) for region in cluster.regions()}
+        places = [machine.place for region in cluster.regions() for machine in cluster.machines.values() if machine.place.region == region]
+        cuts = cluster.cloud.cuts()
+        rows = pool.map(lambda place: row(cluster, place, cuts, members[place.region].get(place.name, {})), places)
+        lines = [ROW.format("host", "zone", "address", "is", "role", "lag", "answers").rstrip(), *rows]
+        lines += [f"backups in region {region}: {line.result()}" for region, line in saved.items()]
+        return "\n".join(lines + [line for found in known.values() for line in found.result()])
 
 
-def condition(cluster, place):
+def listed(cluster, place):
+    """The members of a host's region as that host lists them; none if it does not answer."""
+    with contextlib.suppress(Unusable, ValueError):
+        return {member["name"]: member for member in cluster.get(f"https://{place.address}:8008/cluster")["members"]}
+    return {}
+
+
+def row(cluster, place, cuts, member):
+    """The line of a host."""
+    role, lag = member.get("role", "-"), member.get("lag", "-")
+    zone = f"{place.region}{place.zone}"
+    cells = (place.name, zone, place.address, condition(cluster, place, cuts), role, lag, answers(cluster, place, member))
+    return ROW.format(*map(str, cells)).rstrip()
+
+
+def condition(cluster, place, cuts):
     machine = cluster.machines[place.name]
     if not machine.is_up():
         return "down"
     zone = f"{place.region}{place.zone}"
-    cut = any(cluster.cloud.is_cut(part) for part in (place.name, zone, place.region) if part in plan.PARTS)
-    return "frozen" if machine.is_frozen() else "cut off" if cut else "up"
+    return "frozen" if machine.is_frozen() else "cut off" if cuts & {place.name, zone, place.region} else "up"
 
 
 def answers(cluster, place, member):
@@ -39,7 +62,7 @@ def answers(cluster, place, member):
     if place.kind == "storage":
         return "refuses strangers" if cluster.http_status(f"https://{place.address}/", "--insecure") == "403" else "nothing"
     if place.kind == "monitoring":
-        return "nothing" if condition(cluster, place) != "up" else "see below"
+        return "see below" if cluster.machines[place.name].is_up() else "nothing"
     port = 80 if place.kind == "balancer" else 8080
     return f"/healthz {cluster.http_status(f'http://{place.address}:{port}/healthz')}"
 
@@ -48,5 +71,5 @@ def backups(cluster, members):
     """What the leader of a region says of the bucket there, and of the last time that everything in it was read."""
     for name, member in members.items():
         if member["role"] in LEADERS:
-            return watch.told(cluster, name, SHOW).strip() or "unknown"
+            return prometheus.told(cluster, name, SHOW).strip() or "unknown"
     return "nobody answers"

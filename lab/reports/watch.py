@@ -1,14 +1,10 @@
 """What the monitoring hosts know: alerts, slots, drills, traffic, logs."""
 
-import json
 import shlex
-import subprocess
 
+from lab.clients.prometheus import ask, monitor
 from lab.hosts import nspawn
 
-# Who looks at a cluster with a fault wants to see the rest of it soon.
-PATIENCE_S = 5
-API = "http://127.0.0.1:9090/api/v1/query"
 QUERIES = {
     "alerts": "ALERTS{alertstate='firing',alertname!='Watchdog'}",
     "slots": "pg_replication_slot_slot_is_active and on (instance) patroni_primary == 1",
@@ -18,34 +14,6 @@ QUERIES = {
     "failed": "sum(rate(dob_api_http_requests_total{status=~'5..'}[1m])) or vector(0)",
     "slowest": "histogram_quantile(0.99, sum by (le) (rate(dob_api_http_request_duration_seconds_bucket{route='hello'}[1m])))",
 }
-
-
-def monitor(region):
-    return f"{region}-monitor"
-
-
-def told(cluster, host, command):
-    """What a command on a host says; nothing if the host does not answer in time."""
-    ssh, *words = cluster.ssh_command(host, command)
-    try:
-        said = cluster.operator(ssh, "-o", f"ConnectTimeout={PATIENCE_S}", *words, capture_output=True, timeout=3 * PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        return ""
-    return said.stdout
-
-
-def ask(cluster, region, queries):
-    """The answers of a region's Prometheus by name, each a list of labels and value; none if it does not answer."""
-    requests = " --next ".join(f"-s -m 5 -G {API} --data-urlencode {shlex.quote(f'query={query}')}" for query in queries.values())
-    said = told(cluster, monitor(region), f"curl {requests}")
-    answers, decoder = [], json.JSONDecoder()
-    while said:
-        answer, end = decoder.raw_decode(said)
-        answers.append([(series["metric"], float(series["value"][1])) for series in answer["data"]["result"]])
-        said = said[end:]
-    if len(answers) != len(queries):
-        raise nspawn.Failed(f"Prometheus of {monitor(region)} does not answer")
-    return dict(zip(queries, answers, strict=True))
 
 
 def lines(cluster, region):

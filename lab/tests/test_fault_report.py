@@ -56,6 +56,17 @@ def test_writes_that_were_not_carried_are_told(report):
     assert any("≤ 5 from the command: 2 of 2" in line for line in lines)
 
 
+def test_the_alerts_that_fired_are_told_with_their_pages(report):
+    fired = {"MemberDown": "alerts/member"}
+    lines = report(trial(1, "switchover", 2, alerts=fired), trial(2, "switchover", 2, alerts={}), trial(3, "switchover", 2, alerts=fired))
+    assert any("MemberDown in 2, to [alerts/member](runbooks/alerts/member.md)." in line for line in lines)
+
+
+def test_pairs_are_left_to_their_own_page(report):
+    lines = report(trial(1, "switchover", 2), trial(2, "switchover + host-killed, at once", 2, broken=["two primaries"]))
+    assert "**Promises kept** in 1 of 1 faults." in lines
+
+
 def test_histories_are_summed_up(report):
     history = {"users": 10, "not checked": 1, "operations": 1500, "unknown": 3, "given up": 40, "marked reads": 7, "wrong": {}}
     lines = report(trial(1, "switchover", 2, history=history), trial(2, "switchover", 2, history=history | {"wrong": {"ada": []}}))

@@ -39,8 +39,8 @@ FAILURES = [
     # The fork's WAL was recycled.
     'could not find file "000000010000000000000003": No such file or directory',
     "could not find a valid record after 0/12020000",
-    "could not open directory \"/nowhere\": No such file or directory",
-    "invalid WAL location: \"x\"",
+    'could not open directory "/nowhere": No such file or directory',
+    'invalid WAL location: "x"',
     "",
 ]
 DUMP = """\
@@ -265,6 +265,10 @@ def test_two_promotions_at_the_same_position_are_two_histories(promoted_at_one_p
 
 
 def test_the_timelines_of_a_region_are_those_that_its_hosts_began():
-    promotions = [[1, 100, "no recovery target specified"], [2, 200, "reason", "2026-11-29T10:00:00+00:00", "b-db1"], [3, 300, "reason", "t", "a-db1"]]
+    promotions = [
+        [1, 100, "no recovery target specified"],
+        [2, 200, "reason", "2026-11-29T10:00:00+00:00", "b-db1"],
+        [3, 300, "reason", "t", "a-db1"],
+    ]
     assert histories.begun(TIMELINES, promotions, ["b-db1", "b-db2"]) == [3]
     assert histories.begun([*TIMELINES, {"timeline": 4, "begin": 300, "end": 400}], promotions, ["b-db1", "a-db1"]) == [3, 4]

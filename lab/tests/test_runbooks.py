@@ -7,9 +7,8 @@ import sys
 
 import pytest
 
-from docs.runbooks import pages
-from lab.hosts import plan
-from lab.reports import watch
+from docs.runbooks import pages as runbooks
+from lab.trials.reader import Reader
 from tools import TOP
 
 # Runs blocks of commands, each to its end, and tells of each which lines failed, what was said, and what was complained of.
@@ -26,53 +25,27 @@ for block in json.load(sys.stdin):
     answers.append({"failures": failures, "said": done.stdout, "complained": done.stderr})
 print(json.dumps(answers))
 """
-BLOCKS = [block for block in pages.blocks() if block.mark in pages.RUN]
-
-
-def places(cluster):
-    """The host that each mark means; the operator's place has none."""
-    primary = next(filter(None, map(cluster.leader, cluster.regions())))
-    members = [place.name for place in plan.databases(cluster.machines[primary].place.region)]
-    return {
-        "primary": primary,
-        "replica": next(name for name in members if name != primary),
-        "database": members[0],
-        # Region a's may have come by a roll-out, and are watched only after the next run of site.
-        "service": cluster.places("service", "b")[0].name,
-        "monitor": watch.monitor("a"),
-    }
-
-
-def at_operator(cluster, folder):
-    """The commands that are a person's own at the operator's place: they know the hosts by name, and what opens the vault."""
-    names = folder / "ssh"
-    names.write_text("".join(f"Host {name}\n HostName {machine.address}\n User root\n" for name, machine in cluster.machines.items()))
-    ssh = shlex.join(["command", "ssh", "-F", str(names), *cluster.credentials.ssh_options()])
-    playbook = shlex.join(["--vault-password-file", str(cluster.credentials.vault_password), "--list-hosts"])
-    return f'ssh() {{ {ssh} "$@"; }}; ansible-playbook() {{ command ansible-playbook "$@" {playbook}; }}; '
+BLOCKS = [block for block in runbooks.blocks() if block.mark in runbooks.RUN]
 
 
 @pytest.fixture(scope="module")
 def answers(cluster, tmp_path_factory):
     """What came of each block: one connection a host, however many blocks."""
     cluster.mend()
-    hosts, own = places(cluster), at_operator(cluster, tmp_path_factory.mktemp("operator"))
+    reader = Reader(cluster, tmp_path_factory.mktemp("operator"))
+    hosts, own = reader.places(), reader.own("--list-hosts")
     asked = {}
     for block in BLOCKS:
         asked.setdefault(hosts.get(block.mark), set()).add(block.commands)
     known = {}
     for host, blocks in asked.items():
         blocks = sorted(blocks)
-        texts = [filled(cluster, block) if host else own + filled(cluster, block) for block in blocks]
+        texts = [reader.filled(block) if host else own + reader.filled(block) for block in blocks]
         command = cluster.ssh_command(host, f"cd / && python3 -c {shlex.quote(RUNNER)}") if host else [sys.executable, "-c", RUNNER]
         here = {"cwd": TOP / "ansible", "env": cluster.environment()}
         ran = cluster.operator(*command, input=json.dumps(texts), check=True, capture_output=True, timeout=600, **here)
         known |= {(host, block): answer for block, answer in zip(blocks, json.loads(ran.stdout), strict=True)}
     return {block: known[hosts.get(block.mark), block.commands] for block in BLOCKS}
-
-
-def filled(cluster, commands):
-    return commands.replace("INVENTORY", str(cluster.inventory)).replace("BALANCER", cluster.machines["a-lb"].address)
 
 
 @pytest.mark.long

@@ -11,9 +11,10 @@ import sys
 
 from lab.clients.history import checker
 from lab.hosts import plan
-from lab.trials import faults, regions
+from lab.trials import faults, pairs, regions
+from lab.trials.fault import FAILURES
 from lab.trials.rehearsal import positive
-from lab.trials.trial import FAILURES, Trial
+from lab.trials.trial import Trial
 
 VERSIONS = "dpkg-query --show --showformat '${Package} ${Version}\\n' "
 PACKAGES = ("postgresql-17", "patroni", "etcd-server", "pgbackrest")
@@ -21,9 +22,12 @@ PACKAGES = ("postgresql-17", "patroni", "etcd-server", "pgbackrest")
 
 def arguments(command):
     command.add_argument("--rounds", metavar="N", type=positive, default=1, help="each fault so many times (default: %(default)s)")
-    command.add_argument("--seed", metavar="S", type=int, help="what decides the order (default: by chance, and printed)")
+    command.add_argument("--pairs", action="store_true", help="a second fault begins while the first is under way: the short list, or --count of all")
+    command.add_argument("--count", metavar="N", type=positive, help="so many pairs, drawn at random")
+    command.add_argument("--seed", metavar="S", type=int, help="what decides the order and each choice (default: by chance, and printed)")
+    command.add_argument("--numbers", metavar="N", type=positive, nargs="+", help="of all that this seed decides only these, to repeat them")
     command.add_argument(
-        "--only", metavar="NAME", type=known, nargs="+", default=list(faults.TABLE), help=f"only these of: {', '.join(faults.TABLE)}"
+        "--only", metavar="NAME", type=known, nargs="+", help=f"only these of: {', '.join(faults.TABLE)}; of pairs, any that has one"
     )
     command.add_argument("--histories", action="store_true", help="load on few users besides, and a check that what was read could be so")
     command.add_argument("--record", metavar="FILE", type=pathlib.Path, help="write everything measured there, for lab/reports/fault_report.py")
@@ -41,8 +45,7 @@ class Campaign:
     def __init__(self, cluster, options, tell):
         self.cluster, self.options, self.tell = cluster, options, tell
         self.seed = random.randrange(10**6) if options.seed is None else options.seed
-        self.random = random.Random(self.seed)
-        self.order = order(options.only, options.rounds, self.random)
+        self.order = planned(options, random.Random(self.seed))
         self.known = {
             "command": shlex.join(["./dev", "cluster", *sys.argv[1:]]),
             "seed": self.seed,
@@ -54,28 +57,45 @@ class Campaign:
         }
 
     def run(self):
-        for number, name in enumerate(self.order, 1):
-            self.tell(f"{number} of {len(self.order)}: {name}")
-            trial = self.one(name) | {"number": number}
+        for number, names in enumerate(self.order, 1):
+            if self.options.numbers and number not in self.options.numbers:
+                continue
+            label = " + ".join(names[:2]) + "".join(f", {moment}" for moment in names[2:])
+            self.tell(f"{number} of {len(self.order)}: {label}")
+            trial = self.one(names, random.Random(f"{self.seed} {number}").choice) | {"number": number, "fault": label, "names": names}
             self.known["trials"].append(trial)
             self.write()
             print(f"{number}: {summary(trial)}", flush=True)
             for promise in trial["broken"]:
-                print(f"{number}: {name} BROKEN (seed {self.seed}, number {number}): {promise}", flush=True)
+                print(f"{number}: {label} BROKEN (seed {self.seed}, number {number}): {promise}", flush=True)
 
-    def one(self, name):
+    def one(self, names, choice):
         """One trial. What keeps it from being made at all is a broken promise, too."""
-        fault = faults.TABLE[name]
         try:
             regions.restore(self.cluster, faults.REGION)
-            fault.prepare(self.cluster)
-            return Trial(self.cluster, fault(self.cluster, self.random.choice), self.options.histories).run()
+            return Trial(self.cluster, self.fault(names, choice), self.options.histories).run()
         except FAILURES as error:
-            return {"fault": name, "broken": [str(error)]}
+            return {"broken": [str(error)]}
+
+    def fault(self, names, choice):
+        if len(names) > 1:
+            return pairs.make(self.cluster, names, choice)
+        kind = faults.TABLE[names[0]]
+        kind.prepare(self.cluster)
+        return kind(self.cluster, choice)
 
     def write(self):
         if self.options.record:
             self.options.record.write_text(json.dumps(self.known))
+
+
+def planned(options, chance):
+    """What is tried, in its order: names of one fault each, or of a pair and its moment."""
+    if not options.pairs:
+        return [(name,) for name in order(options.only or list(faults.TABLE), options.rounds, chance)]
+    drawn = pairs.draw(chance, len(pairs.ALL)) if options.count else pairs.SHORT * options.rounds
+    wanted = [names for names in drawn if not options.only or set(names) & set(options.only)]
+    return wanted[: options.count]
 
 
 def order(names, rounds, chance):
@@ -97,13 +117,17 @@ def summary(trial):
     carried = f", {trial['uncarried']} not carried (and {trial['unread']} reads of them)" if trial["uncarried"] else ""
     writes = f"{trial['acknowledged']} writes acknowledged, {trial['writes_failed']} failed, {trial['lost']} lost{carried}"
     reads = f"{trial['reads']} reads, {trial['reads_failed']} failed"
+    if trial["alerts"]:
+        back += f"; alerts: {', '.join(f'{name} ({page})' for name, page in sorted(trial['alerts'].items()))}"
+    back += "".join(f"; {note.splitlines()[0]}" for note in trial["notes"])
     if trial["history"]:
         back += f"; {trial['history']['operations']} operations on {trial['history']['users']} users checked"
     return f"{trial['fault']} of {trial['victim']}: write gap {trial['gap']} s{over_aim(trial)}, {reads}, {writes}, {back}"
 
 
 def over_aim(trial):
-    aim = faults.TABLE[trial["fault"]].aim
+    fault = faults.TABLE.get(trial["fault"])
+    aim = fault and fault.aim
     return f" (aim: {aim} s)" if aim and trial["gap"] > aim else ""
 
 

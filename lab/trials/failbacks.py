@@ -91,7 +91,7 @@ class Failbacks:
     def look_for_slots(self, number, source):
         """A slot of the former primary that is left behind keeps WAL for ever."""
         leader = next(name for name, member in self.cluster.members(source).items() if member["role"] == "standby_leader")
-        slots = self.cluster.ssh(leader, "runuser -u postgres -- psql -XAtc \"select slot_name from pg_replication_slots\" ").split()
+        slots = self.cluster.ssh(leader, 'runuser -u postgres -- psql -XAtc "select slot_name from pg_replication_slots" ').split()
         if "other_region" in slots:
             self.break_promise(number, f"{leader} keeps a slot for a region that does not follow it")
 

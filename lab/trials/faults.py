@@ -4,15 +4,15 @@ Tests and `./dev cluster faults` take them from here. Each may cost time, but no
 only what a lost region acknowledged last may not have reached the other.
 """
 
-import random
 import time
 
-from lab.hosts import machine, nspawn, plan
-from lab.hosts.cluster import Unusable
+from lab.hosts import machine, nspawn
 from lab.trials import regions
+from lab.trials.damage import DamagedPage, EtcdDataLost
+from lab.trials.disasters import PowerLost, RegionCut, RegionLost, RegionPowerLost, RegionReplacedUnseen
+from lab.trials.fault import ETCDCTL, REGION, Fault, Replaced, Replica
+from lab.trials.operations import Backup, PlaybookKilled, RollOut, Switchover
 
-REGION = plan.FIRST
-OTHER = next(name for name in plan.NETWORKS if name != REGION)
 FILLER = f"/{machine.DATA}/filler"
 # Reserves what is free without writing it, in pieces that become smaller.
 FILL = f"""mkdir {FILLER} && cd {FILLER} && for size in 1073741824 67108864 1048576 4096; do
@@ -20,67 +20,6 @@ n=0; while fallocate --length $size $size.$n 2>/dev/null; do n=$((n+1)); done; d
 # How long the primary's lock lives without being renewed.
 LOCK_S = 20
 ARCHIVE_FAILURES = "select failed_count from pg_stat_archiver"
-ETCDCTL = (
-    "etcdctl --cacert=/etc/ssl/cluster/ca.crt --cert=/etc/ssl/cluster/host.crt --key=/etc/ssl/cluster/host.key --endpoints=https://127.0.0.1:2379"
-)
-
-
-class Fault:
-    """One fault, from a whole cluster on."""
-
-    # How long writes may wait, in seconds, and what the time is counted from, where that is not the last answer before.
-    aim, since = None, None
-    # Through which region's balancer its clients come, and which region has their writes in the end.
-    region = REGION
-    # Whether it is over by itself, without end().
-    passes = False
-    # When a promotion was commanded, where one is.
-    commanded = None
-
-    def __init__(self, cluster, choice=random.choice):
-        self.cluster, self.choice = cluster, choice
-        self.victim = self.choose()
-
-    @classmethod
-    def prepare(cls, cluster):
-        """Brings the cluster to where the fault begins."""
-
-    def choose(self):
-        """The host that it happens to: the primary's."""
-        leader = nspawn.wait_until(lambda: self.cluster.leader(REGION), f"a leader in region {REGION}")
-        return self.cluster.machines[leader]
-
-    def end(self):
-        """Ends the fault; also one that has begun only in part, or ended already."""
-
-    def is_over(self):
-        """Whether all is as before, by what the victim itself says: what others know of it may be old."""
-        return self.cluster.is_whole(REGION) and self.state().get("state") == "running"
-
-    def state(self):
-        """What Patroni on the victim's host says of itself; empty if it says nothing."""
-        try:
-            return self.cluster.get(f"https://{self.victim.address}:8008/patroni")
-        except (Unusable, ValueError):
-            return {}
-
-    def recover(self):
-        """What an operator does besides waiting, once the fault has ended."""
-        nspawn.wait_until(self.is_over, f"{self.victim.name} back in step", 300)
-
-    def afterwards(self):
-        """What is left to do when the fault has been measured."""
-
-    def broken(self):
-        """What else was promised and did not come true: sentences."""
-        return []
-
-
-class Replaced:
-    """Of a fault after which another host leads."""
-
-    def broken(self):
-        return [f"{self.victim.name} still leads"] if self.cluster.leader(REGION) == self.victim.name else []
 
 
 class HostKilled(Replaced, Fault):
@@ -115,8 +54,14 @@ class ZoneCut(Replaced, Fault):
 
     def choose(self):
         primary = super().choose()
-        self.zone = f"{REGION}{primary.place.zone}"
+        self.zone = f"{self.home}{primary.place.zone}"
         return primary
+
+    def hit(self):
+        return {machine.name for machine in self.cluster.machines.values() if f"{machine.place.region}{machine.place.zone}" == self.zone}
+
+    def where(self):
+        return f"zone {self.zone}"
 
     def begin(self):
         self.cluster.cloud.cut(self.zone)
@@ -124,6 +69,24 @@ class ZoneCut(Replaced, Fault):
     def end(self):
         if self.cluster.cloud.is_cut(self.zone):
             self.cluster.cloud.heal(self.zone)
+
+
+class ServiceZoneCut(ZoneCut):
+    """Until the balancer has noticed, it gives requests to the service host that is cut off."""
+
+    name, what, aim, refuses = "service-zone-cut", "a zone with a service host in it is cut off from everything", None, True
+
+    @classmethod
+    def prepare(cls, cluster):
+        pass
+
+    def choose(self):
+        service = self.choice(self.cluster.places("service", self.home))
+        self.zone = f"{self.home}{service.zone}"
+        return self.cluster.machines[f"{self.home}-db{service.zone}"]
+
+    def broken(self):
+        return []
 
 
 class DiskFull(Fault):
@@ -143,11 +106,12 @@ class DiskFull(Fault):
         return "No space left" in self.cluster.ssh(self.victim.name, search)
 
     def end(self):
-        self.cluster.ssh(self.victim.name, f"rm -rf {FILLER}")
+        self.tell(self.victim.name, f"rm -rf {FILLER}")
 
 
 class PostgresqlKilled(Fault):
     name, what, aim, passes = "postgresql-killed", "PostgreSQL alone is killed on the primary's host", 5, True
+    before = None
 
     def begin(self):
         self.before = nspawn.wait_until(lambda: self.state().get("postmaster_start_time"), f"PostgreSQL runs on {self.victim.name}")
@@ -159,6 +123,7 @@ class PostgresqlKilled(Fault):
 
 class EtcdKilled(Fault):
     name, what, passes = "etcd-killed", "etcd alone is killed on the primary's host", True
+    before = None
 
     def process(self):
         return self.cluster.ssh(self.victim.name, "systemctl show --property=MainPID --value etcd").strip()
@@ -173,16 +138,12 @@ class EtcdKilled(Fault):
         return changed and self.cluster.ssh(self.victim.name, healthy).strip() == "healthy" and super().is_over()
 
 
-class ReplicaKilled(Fault):
+class ReplicaKilled(Replica):
     name, what = "replica-killed", "every process of a replica's host is killed at once"
-
-    def choose(self):
-        primary = super().choose()
-        return self.cluster.machines[self.choice(others(primary))]
 
     def begin(self):
         self.victim.kill()
-        nspawn.wait_until(lambda: self.victim.name not in self.cluster.members(REGION), f"{self.victim.name} is missed", 60)
+        nspawn.wait_until(lambda: self.victim.name not in self.cluster.members(self.home), f"{self.victim.name} is missed", 60)
 
     def end(self):
         if not self.victim.is_up():
@@ -196,8 +157,14 @@ class EtcdMajorityLost(Fault):
 
     def choose(self):
         primary = super().choose()
-        self.stopped = [primary.name, self.choice(others(primary))]
+        self.stopped = [primary.name, self.other(primary.name)]
         return primary
+
+    def hit(self):
+        return set(self.stopped)
+
+    def where(self):
+        return " and ".join(self.stopped)
 
     def begin(self):
         for name in self.stopped:
@@ -211,60 +178,57 @@ class EtcdMajorityLost(Fault):
     def end(self):
         # One alone has no quorum: its start is waited for only when the other has begun.
         for name in self.stopped:
-            self.cluster.ssh(name, "systemctl start --no-block etcd")
-
-
-class RegionLost(Fault):
-    name, what, aim, since = "region-lost", "the primary's region is cut off, the other is promoted, then the cut heals", 5, "the command"
-    region, accepted = OTHER, None
-
-    def begin(self):
-        self.cluster.cloud.cut(REGION)
-        self.commanded = regions.promote(self.cluster, OTHER)
-
-    def end(self):
-        regions.end_loss(self.cluster, REGION)
-
-    def recover(self):
-        nspawn.wait_until(lambda: regions.waits(self.cluster, REGION), f"region {REGION} waits for a decision", 120)
-        self.accepted = self.cluster.leader(REGION)
-        regions.rejoin(self.cluster, REGION)
-
-    def afterwards(self):
-        regions.fail_back(self.cluster, REGION)
-
-    def broken(self):
-        return [f"{self.accepted} took writes when its region was back"] if self.accepted else []
+            self.tell(name, "systemctl start --no-block etcd")
 
 
 class StoreUnreachable(Fault):
     name, what = "s3-unreachable", "the region's object store is unreachable until WAL could not be archived"
+    # What was to be archived when the store went; nothing where it did not come to that.
+    wal = ""
+
+    def store(self):
+        """Whose store it is: the region's own."""
+        return f"{self.home}-s3"
+
+    def hit(self):
+        return {self.store()}
+
+    def where(self):
+        return self.store()
+
+    def take(self):
+        self.cluster.cloud.cut(self.store())
 
     def begin(self):
-        store = f"{REGION}-s3"
-        failed = int(self.cluster.sql(REGION, ARCHIVE_FAILURES)[0])
-        self.cluster.cloud.cut(store)
-        self.wal = self.cluster.sql(REGION, "select pg_walfile_name(pg_switch_wal())")[0]
-        nspawn.wait_until(lambda: int(self.cluster.sql(REGION, ARCHIVE_FAILURES)[0]) > failed, "archiving fails", 120)
+        failed = int(self.cluster.sql(self.home, ARCHIVE_FAILURES)[0])
+        self.take()
+        self.wal = self.cluster.sql(self.home, "select pg_walfile_name(pg_switch_wal())")[0]
+        nspawn.wait_until(lambda: int(self.cluster.sql(self.home, ARCHIVE_FAILURES)[0]) > failed, "archiving fails", 120)
 
     def end(self):
-        if self.cluster.cloud.is_cut(f"{REGION}-s3"):
-            self.cluster.cloud.heal(f"{REGION}-s3")
+        if self.cluster.cloud.is_cut(self.store()):
+            self.cluster.cloud.heal(self.store())
 
     def is_over(self):
+        # Of the timeline only: after a failover the rest of the old one is archived by another host.
         archived = f"select coalesce(last_archived_wal, '') >= '{self.wal}' from pg_stat_archiver"
-        return self.cluster.sql(REGION, archived) == ["t"]
+        return self.cluster.sql(self.home, archived) == ["t"]
 
 
-class Switchover(Replaced, Fault):
-    name, what, aim, passes = "switchover", "a planned switchover to another host of the region", 3, True
+class BucketLost(StoreUnreachable):
+    """The primary writes to both buckets; this one is the standby region's."""
 
-    def begin(self):
-        regions.play(self.cluster, "switchover.yml", f"target_region={REGION}")
+    name, what = "bucket-lost", "the other region's object store loses its power until WAL could not be archived"
 
+    def store(self):
+        return f"{next(name for name in self.cluster.regions() if name != self.home)}-s3"
 
-def others(primary):
-    return [place.name for place in plan.databases(REGION) if place.name != primary.name]
+    def take(self):
+        self.cluster.machines[self.store()].kill()
+
+    def end(self):
+        if not self.cluster.machines[self.store()].is_up():
+            self.cluster.machines[self.store()].boot()
 
 
 TABLE = {
@@ -278,8 +242,19 @@ TABLE = {
         EtcdKilled,
         ReplicaKilled,
         EtcdMajorityLost,
+        EtcdDataLost,
+        DamagedPage,
         RegionLost,
+        RegionReplacedUnseen,
+        RegionCut,
+        RegionPowerLost,
+        PowerLost,
         StoreUnreachable,
+        BucketLost,
+        ServiceZoneCut,
         Switchover,
+        Backup,
+        PlaybookKilled,
+        RollOut,
     )
 }

@@ -19,20 +19,27 @@ def attempt(cluster, name, *settings):
     return cluster.playbook(name, *settings, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
-def promote(cluster, region):
+def promote(cluster, region, *settings):
     """Fences the other region, promotes this one, and returns when that was commanded."""
     commanded = time.monotonic()
-    play(cluster, "failover-region.yml", f"target_region={region}")
+    play(cluster, "failover-region.yml", f"target_region={region}", *settings)
     return commanded
+
+
+def boot(machines):
+    """Boots those of some hosts that are down, side by side: none may wait for one that comes after it."""
+    down = [machine for machine in machines if not machine.is_up()]
+    for machine in down:
+        machine.start()
+    for machine in down:
+        machine.wait_until_booted()
 
 
 def end_loss(cluster, region):
     """Heals a region that was cut off, and boots those of its hosts that were fenced."""
     if cluster.cloud.is_cut(region):
         cluster.cloud.heal(region)
-    for machine in hosts_of(cluster, region):
-        if not machine.is_up():
-            machine.boot()
+    boot(hosts_of(cluster, region))
 
 
 def hosts_of(cluster, region):
@@ -50,12 +57,17 @@ def rejoin(cluster, region):
     """Makes a returned region a standby; what it had not sent is given up."""
     done = attempt(cluster, "rejoin.yml", f"target_region={region}")
     if done.returncode != 0:
-        held = re.findall(r"region_discard=(\d+)", done.stdout)
-        if not held:
-            raise nspawn.Failed(f"rejoin.yml failed:\n{done.stdout}")
-        # What every host holds is named; who gives up the most gives up all.
-        play(cluster, "rejoin.yml", f"target_region={region}", f"region_discard={max(map(int, held))}")
+        play(cluster, "rejoin.yml", f"target_region={region}", *discarded(done))
     cluster.wait_until_whole(region)
+
+
+def discarded(refused):
+    """The setting with which a rejoin gives up what it counted when it refused."""
+    held = re.findall(r"region_discard=(\d+)", refused.stdout)
+    if not held:
+        raise nspawn.Failed(f"rejoin.yml failed:\n{refused.stdout}")
+    # What every host holds is named; the host that gives up the most gives up all.
+    return (f"region_discard={max(map(int, held))}",)
 
 
 def fail_back(cluster, region):

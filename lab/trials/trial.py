@@ -4,16 +4,15 @@ import collections
 import contextlib
 import datetime
 import statistics
-import subprocess
 import time
 
+from lab.clients import prometheus
 from lab.clients.history import HistoryLedger
 from lab.clients.ledger import Ledger
 from lab.hosts import nspawn, plan
-from lab.hosts.cluster import Unusable
+from lab.trials import promises
+from lab.trials.fault import FAILURES
 from lab.trials.roll_out import uninterrupted
-
-FAILURES = (Unusable, nspawn.Failed, TimeoutError, subprocess.SubprocessError, OSError)
 
 # How many seconds before a fault, or a roll-out, belong to what is recorded and drawn.
 BEFORE = 5
@@ -24,11 +23,12 @@ class Trial:
 
     def __init__(self, cluster, fault, histories=False):
         self.cluster, self.fault = cluster, fault
-        self.ledger = Ledger(cluster, f"{fault.region}-lb")
-        self.history = HistoryLedger(cluster, f"{fault.region}-lb") if histories else None
+        self.ledger = Ledger(cluster, f"{fault.region}-lb", fault.place)
+        self.history = HistoryLedger(cluster, f"{fault.region}-lb", fault.place) if histories else None
         self.leaders = [[-BEFORE, cluster.leader(plan.FIRST)]]
         self.marks, self.broken = {}, []
         self.clock = time.time() - time.monotonic()
+        fault.attend(self)
 
     def run(self):
         """The whole course; returns what is recorded."""
@@ -36,7 +36,8 @@ class Trial:
             try:
                 self.mark("begins")
                 self.note(self.fault.begin)
-                self.note(self.ledger.goes_on)
+                if not self.fault.refuses:
+                    self.note(self.ledger.goes_on)
             finally:
                 self.mark("ends")
                 # After Ctrl-C, too.
@@ -47,7 +48,12 @@ class Trial:
             self.note(self.ledger.goes_on)
         record = self.record()
         self.note(self.fault.afterwards)
+        self.note(self.compare)
         return record
+
+    def compare(self):
+        """Judges the whole cluster, when no client writes any more."""
+        self.broken += promises.broken(self.cluster)
 
     def mark(self, what):
         self.marks[what] = time.monotonic()
@@ -67,7 +73,7 @@ class Trial:
         unread = [request for request in self.ledger.failed("GET") if request[4] in uncarried and request[3] == 404]
         failed = {"reads": len(self.failed("GET")) - len(unread), "writes": len(self.failed("PUT"))}
         for kind, count in failed.items():
-            if count:
+            if count and not self.fault.refuses:
                 self.broken.append(f"{count} {kind} failed")
         if lost:
             self.broken.append(f"{len(lost)} acknowledged writes lost")
@@ -78,7 +84,7 @@ class Trial:
         return {
             "fault": self.fault.name,
             "begun": datetime.datetime.fromtimestamp(begun + self.clock, datetime.UTC).isoformat(timespec="seconds"),
-            "victim": self.fault.victim.name,
+            "victim": self.fault.where(),
             # How long writes waited, from the command that ended it where there is one.
             "gap": round(self.ledger.gap(self.fault.commanded), 2),
             "reads": sum(request[0] == "GET" for request in self.ledger.requests),
@@ -92,9 +98,19 @@ class Trial:
             "events": [[round(at - begun, 2), what] for what, at in self.marks.items()],
             "leaders": self.leaders,
             "seconds": seconds(self.ledger.requests, begun),
+            "alerts": self.alerts(),
+            "notes": getattr(self.fault, "notes", []),
             "history": self.history and self.history.checked,
             "broken": self.broken,
         }
+
+    def alerts(self):
+        """What fired since the fault began, as any region's monitoring knows, and to which page each alert leads."""
+        found = {}
+        for region in self.cluster.regions():
+            with contextlib.suppress(*FAILURES, ValueError):
+                found |= prometheus.alerts(self.cluster, region, time.monotonic() - self.marks["begins"])
+        return found
 
     def judge(self):
         self.broken += self.fault.broken()

@@ -6,7 +6,8 @@ import pytest
 
 import readme
 from conftest import TOP, run, tasks, tracked
-from docs.runbooks import pages
+from docs.runbooks import pages as runbooks
+from lab.trials import ailments, faults, pages, playbooks
 
 DOCUMENTS = tracked("*.md")
 
@@ -48,12 +49,33 @@ def test_commands_are_there(document):
 
 def test_every_playbook_has_its_page():
     playbooks = {path.stem for path in (TOP / "ansible").glob("*.yml")}
-    assert playbooks - pages.PAGES.keys() == set()
+    assert playbooks - runbooks.PAGES.keys() == set()
 
 
 def test_every_block_of_a_runbook_says_where_the_tests_run_it():
-    assert {block.page for block in pages.blocks()} == pages.PAGES.keys()
-    assert [(block.page, block.mark) for block in pages.blocks() if block.mark not in pages.MARKS] == []
+    assert {block.page for block in runbooks.blocks()} == runbooks.PAGES.keys()
+    assert [(block.page, block.mark) for block in runbooks.blocks() if block.mark not in runbooks.MARKS] == []
+
+
+def test_every_runbook_is_run_on_its_fault_or_says_why_not():
+    tables = [pages.PLAYBOOKS, pages.ALERTS, pages.BY_TEST, pages.NOT_RUN]
+    assert sorted(page for table in tables for page in table if table is not pages.ALERTS or page not in pages.PLAYBOOKS) == sorted(runbooks.PAGES)
+    for named in pages.BY_TEST.values():
+        file, _, test = named.partition("::")
+        assert f"def {test}(" in (TOP / "lab/tests" / file).read_text(), named
+
+
+def test_a_runbook_that_is_run_has_its_row_and_a_check_that_it_worked():
+    checked = {block.page for block in runbooks.blocks() if block.mark in runbooks.CHECKS}
+    assert (pages.PLAYBOOKS.keys() | pages.ALERTS.keys()) - checked == set()
+    assert pages.PLAYBOOKS.keys() - {block.page for block in runbooks.blocks() if block.mark == "playbook"} == set()
+    assert {entry.fault for entry in pages.ALERTS.values()} - (faults.TABLE.keys() | ailments.TABLE.keys()) == set()
+    assert set(pages.PLAYBOOKS.values()) - playbooks.TABLE.keys() == set()
+    for page, entry in pages.ALERTS.items():
+        row = runbooks.row(*(entry.then or (page, entry.row)))
+        assert runbooks.row(page, entry.row)
+        # Where commands can be taken from the page, nobody does it in its place.
+        assert bool(row.commands()) != entry.in_words or row.links(), page
 
 
 def test_every_setting_stands_in_the_readme():

@@ -1,0 +1,59 @@
+"""What the monitoring host of a region knows, by Prometheus' interface."""
+
+import json
+import shlex
+import subprocess
+
+from lab.hosts import nspawn
+
+# A person who looks at a cluster with a fault wants to see the rest of it soon.
+PATIENCE_S = 4
+API = "http://127.0.0.1:9090/api/v1"
+
+
+def monitor(region):
+    return f"{region}-monitor"
+
+
+def told(cluster, host, command, patience=PATIENCE_S):
+    """The output of a command on a host; nothing if the host does not answer in time."""
+    ssh, *words = cluster.ssh_command(host, command)
+    try:
+        said = cluster.operator(ssh, "-o", f"ConnectTimeout={patience}", *words, capture_output=True, timeout=2 * patience)
+    except subprocess.TimeoutExpired:
+        return ""
+    return said.stdout
+
+
+def ask(cluster, region, queries):
+    """The answers of a region's Prometheus by name, each a list of labels and value; none if it does not answer."""
+    answers = documents(cluster, region, [f"-G {API}/query --data-urlencode {shlex.quote(f'query={query}')}" for query in queries.values()])
+    series = [[(one["metric"], float(one["value"][1])) for one in answer["data"]["result"]] for answer in answers]
+    return dict(zip(queries, series, strict=True))
+
+
+def alerts(cluster, region, seconds):
+    """The alerts that fired in the last seconds, by name, and the page that each leads to."""
+    fired = f"max_over_time(ALERTS{{alertstate='firing',alertname!='Watchdog'}}[{max(1, round(seconds))}s])"
+    asked = [f"-G {API}/query --data-urlencode {shlex.quote(f'query={fired}')}", f"{API}/rules?type=alert"]
+    found, rules = documents(cluster, region, asked)
+    pages = {rule["name"]: rule.get("annotations", {}).get("runbook_url", "") for group in rules["data"]["groups"] for rule in group["rules"]}
+    return {one["metric"]["alertname"]: page(pages.get(one["metric"]["alertname"], "")) for one in found["data"]["result"]}
+
+
+def page(url):
+    """A page's name among the runbooks, of its address."""
+    return url.partition("runbooks/")[2].removesuffix(".md")
+
+
+def documents(cluster, region, asked):
+    """The answers to several requests, by one connection."""
+    text = told(cluster, monitor(region), "curl " + " --next ".join(f"-s -m 3 {request}" for request in asked))
+    answers, decoder = [], json.JSONDecoder()
+    while text:
+        answer, end = decoder.raw_decode(text)
+        answers.append(answer)
+        text = text[end:]
+    if len(answers) != len(asked):
+        raise nspawn.Failed(f"Prometheus of {monitor(region)} does not answer")
+    return answers

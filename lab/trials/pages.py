@@ -1,0 +1,79 @@
+"""Which fault each page of the runbooks is run on; of the others, why not.
+
+`lab/tests/test_pages.py` makes the fault, runs the page's commands where the page says, and waits for its check.
+"""
+
+import typing
+
+# A playbook's page is run line by line, each from the state that `playbooks.py` prepares under this name.
+PLAYBOOKS = {
+    "switchover": "switchover",
+    "site": "site",
+    "backup": "backup",
+    "restore-drill": "restore-drill",
+    "minor-upgrade": "minor-upgrade",
+    "rotate": "rotate",
+    "add-host": "add-host",
+    "remove-host": "remove-host",
+    "alerts/backup": "backup",
+    "alerts/restore-drill": "restore-drill",
+}
+
+
+class Entry(typing.NamedTuple):
+    """How the page of an alert is followed."""
+
+    # The name of a fault in `faults.py` or `ailments.py`.
+    fault: str
+    # What the first cell of the row contains that fits it.
+    row: str
+    # What the page's commands show while the fault lasts: a pattern.
+    shows: str
+    # Where the commands of the row are run, as block marks name places; "host" is where the fault is.
+    on: str = "host"
+    # The page to which the row leads, with its row, where this page has no command of its own.
+    then: tuple[str, str] | None = None
+    # Whether the row says in words what is done, so that ending the fault does it.
+    in_words: bool = False
+
+
+ALERTS = {
+    "alerts/archive": Entry("s3-unreachable", "timeout", "ERROR", in_words=True),
+    "alerts/certificate": Entry("certificate-ends", "both end soon", "notAfter", on="operator"),
+    "alerts/disk": Entry("disk-filling", "`17/a.TIME`", r"17/a\.\d+T", in_words=True),
+    "alerts/etcd": Entry("etcd-stopped", "a member is not active", "failed|true"),
+    "alerts/host": Entry("unit-failed", "a unit failed", "failed"),
+    "alerts/leader-changed": Entry("host-killed", "the host was down", "promot|lock", in_words=True),
+    "alerts/logs": Entry("upload-stopped", "upload is not active", "Stopped systemd-journal-upload"),
+    "alerts/member": Entry("member-stopped", "not active", "inactive"),
+    "alerts/monitoring": Entry("configuration-broken", "a check fails", "FAILED", on="operator"),
+    "alerts/service": Entry("service-stopped", "not active", "inactive"),
+    "alerts/slot": Entry("member-stopped", "a member's slot, inactive", r"active +\| f", then=("alerts/member", "not active")),
+    "alerts/watchdog": Entry("prometheus-stopped", "not active", "inactive", on="monitor"),
+}
+
+# These change what a cluster is for longer than a page should: the tests named run what they say.
+DEAD_REGION = "test_two_regions.py::test_a_dead_region_is_replaced_waits_when_it_returns_and_leads_again"
+MAJOR = "test_version.py::test_a_major_upgrade_costs_no_request_and_has_a_way_back"
+BY_TEST = {
+    "failback": DEAD_REGION,
+    "failover-region": DEAD_REGION,
+    "rejoin": DEAD_REGION,
+    "decide-region": DEAD_REGION,
+    "restore": "test_backup.py::test_a_region_lost_with_its_bucket_is_replaced_saved_and_restored_to_a_point_in_time",
+    "major-upgrade": MAJOR,
+    "major-switch": MAJOR,
+    "major-finish": MAJOR,
+    "alerts/backup-damaged": "test_backup.py::test_what_is_damaged_or_missing_in_a_bucket_is_noticed",
+}
+
+NOT_RUN = {
+    "alerts/figures": "FiguresOld needs a figure that is an hour old",
+    "alerts/no-primary": "it is a decision tree over other pages: etcd, member and failover-region",
+    "alerts/postgresql": "a paused Patroni is somebody's decision, and a pending restart needs a setting that nothing here changes",
+    "alerts/region-silent": "what it has done is failover-region, or nothing: the other region is asked by a person",
+    "alerts/replication-lag": "lag of a page's size needs more writes than the machine of the cluster can carry",
+    "alerts/requests-fail": "it leads to other pages by what the service says",
+    "alerts/timeline": "a member that does not follow needs a failed rewind, which nothing here can provoke",
+    "alerts/two-primaries": "nothing here makes two primaries for as long as a person needs to read",
+}

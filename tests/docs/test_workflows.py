@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 import yaml
+
 from conftest import TOP, run, tasks
 
 WORKFLOWS = sorted((TOP / ".github/workflows").glob("*.yml"))

@@ -13,6 +13,7 @@ locals {
       "ecr.dkr" = ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"]
     },
   )
+  shell_subnet = "data${var.shell_zone}"
   # The layers of an image in ECR lie in a bucket of the cloud's own.
   layers_bucket = "${local.arn}:s3:::prod-${local.region}-starport-layer-bucket/*"
 }
@@ -133,7 +134,7 @@ resource "aws_vpc_endpoint" "this" {
 # The only way to a shell: ssh inside a tunnel that the cloud opens for those whose role may. A network has one at most; it reaches
 # the hosts of all zones, and moves by `shell_zone` when its own zone is lost.
 resource "aws_ec2_instance_connect_endpoint" "this" {
-  subnet_id          = aws_subnet.this["data${var.shell_zone}"].id
+  subnet_id          = aws_subnet.this[local.shell_subnet].id
   security_group_ids = [aws_security_group.this["shell"].id]
   preserve_client_ip = false
   tags               = { Name = local.prefix }

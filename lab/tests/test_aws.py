@@ -13,11 +13,12 @@ from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT_ID
 from moto.server import ThreadedMotoServer
 
 from lab import TOP
-from lab.hosts import credentials
+from lab.hosts import credentials, permissions, plan
+from tools import regions
 
 BIN = pathlib.Path(sys.prefix) / "bin"
 ANSIBLE = TOP / "ansible"
-REGIONS = {"eu-west-1": ("a", "10.0"), "eu-central-1": ("b", "10.1")}
+REGIONS = {regions.NAMES[letter]: (letter, network) for letter, network in plan.NETWORKS.items()}
 SECRETS = [f"{name}-password" for name in ("patroni-superuser", "patroni-replication", "patroni-rewind", "database")]
 SECRETS += [f"pgbackrest-cipher-{letter}" for letter, _ in REGIONS.values()]
 # What tells where the hosts are, and the settings of service hosts, which images make there.
@@ -27,12 +28,15 @@ HERE = {"ansible_host", "ansible_user", "ansible_ssh_common_args", "service_apt_
 @pytest.fixture(scope="module")
 def cloud():
     """The environment of an operator before two regions with database hosts and their secrets."""
+    permissions.enforce()
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     files = {"DOB_API_CA_FILE": "/ca.crt", "DOB_API_CA_KEY_FILE": "/ca.key"}
     keys = {"AWS_ACCESS_KEY_ID": "operator", "AWS_SECRET_ACCESS_KEY": "operator", "AWS_ENDPOINT_URL": f"http://{host}:{port}"}
     environment = {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": "/nonexistent", "ANSIBLE_LOCAL_TEMP": "/tmp", **files, **keys}
+    # Programs run as the role of their workflow, and the tests as an administrator.
+    environment["AWS_ACCESS_KEY_ID"] = "database"
     with pytest.MonkeyPatch.context() as patch:
         for name, value in keys.items():
             patch.setenv(name, value)

@@ -11,7 +11,9 @@ import urllib.request
 
 import pytest
 
-from test_aws import ANSIBLE, BIN, client, cloud, inventory, run, state  # noqa: F401 the fixture is this module's too
+from lab import TOP
+from lab.hosts import permissions
+from test_aws import ANSIBLE, BIN, client, cloud, run, state  # noqa: F401 the fixture is this module's too
 
 LOST = "eu-west-1"
 HOP_BY_HOP = {"connection", "content-length", "date", "server", "transfer-encoding"}
@@ -124,3 +126,46 @@ def test_the_python_of_a_user_alone_could_not(user, tmp_path):
     """Else the test above would show nothing."""
     done = run(user, tmp_path / "python3", pathlib.Path(ANSIBLE) / "fence-instance", "--region", "eu-central-1", "b-db3")
     assert done.returncode != 0 and "No module named 'boto3'" in done.stderr
+
+
+RESIZED = "b-db1"
+
+
+def resize(environment, *arguments):
+    return run(environment, sys.executable, ANSIBLE / "resize-instance", "--region", "eu-central-1", *arguments, RESIZED)
+
+
+def test_a_host_gets_the_type_of_its_tag_and_runs_again(cloud):  # noqa: F811
+    ec2 = client("ec2", "eu-central-1")
+    (host,) = ec2.describe_instances(Filters=[{"Name": "tag:Name", "Values": [f"dob-api-{RESIZED}"]}])["Reservations"][0]["Instances"]
+    ec2.delete_tags(Resources=[host["InstanceId"]], Tags=[{"Key": "Type"}])
+    ec2.modify_instance_attribute(InstanceId=host["InstanceId"], InstanceType={"Value": "m1.small"})
+    assert "has no tag Type" in resize(cloud).stderr
+    ec2.create_tags(Resources=[host["InstanceId"]], Tags=[{"Key": "Type", "Value": "m7i.large"}])
+    assert f"{RESIZED} changes from m1.small to m7i.large" in resize(cloud, "--look").stdout
+    done = resize(cloud)
+    assert done.returncode == 0 and f"{RESIZED} changed from m1.small to m7i.large" in done.stdout, done.stderr
+    (after,) = ec2.describe_instances(InstanceIds=[host["InstanceId"]])["Reservations"][0]["Instances"]
+    assert (after["InstanceType"], after["State"]["Name"]) == ("m7i.large", "running")
+    assert f"{RESIZED} has type m7i.large" in resize(cloud).stdout
+    # An earlier run may have ended between its steps.
+    ec2.stop_instances(InstanceIds=[host["InstanceId"]])
+    assert resize(cloud).returncode == 0 and state("eu-central-1", RESIZED) == "running"
+
+
+def test_playbooks_and_secrets_use_all_that_their_roles_are_granted(cloud, tmp_path):  # noqa: F811
+    """Those that stand beside them are the AWS CLI's, which opens the tunnels."""
+    tunnel = {"ec2:DescribeInstanceConnectEndpoints", "ec2-instance-connect:OpenTunnel"}
+    permissions.recorded["database"].clear()
+    test_a_host_gets_the_type_of_its_tag_and_runs_again(cloud)
+    ask = ("-i", "inventories/aws", "--playbook-dir", ".", "-m", "ansible.builtin.debug", "-a", "var=patroni_superuser_password")
+    assert run(cloud, BIN / "ansible", "b-db1", *ask).returncode == 0
+    (tmp_path / "ca.crt").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    for region in ("eu-west-1", "eu-central-1"):
+        ssm = client("ssm", region)
+        ssm.delete_parameters(Names=[one["Name"] for one in ssm.describe_parameters()["Parameters"]])
+    written = run(cloud, sys.executable, TOP / "terraform/secrets", "--ca", tmp_path / "ca.crt")
+    assert written.returncode == 0, written.stderr
+    beside = set().union(*(permissions.BESIDE.get(action, set()) for action in permissions.recorded["database"]))
+    assert permissions.recorded["database"] | beside | tunnel == permissions.granted("database")
+    assert permissions.granted("drill") == tunnel | {"ec2:DescribeInstances"}

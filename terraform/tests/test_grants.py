@@ -13,6 +13,7 @@ GLOBAL = {"aws:RequestedRegion", "aws:PrincipalAccount", "aws:SourceAccount"}
 # Documented by AWS on the pages of the services, and missing in the list.
 BESIDE_THE_LIST = {
     "ec2:CreateTags": {"ec2:CreateAction"},
+    "ec2-instance-connect:OpenTunnel": {"ec2-instance-connect:remotePort"},
     "kms:CreateGrant": {"kms:GrantIsForAWSResource"},
     **{f"kms:{name}": {"kms:ViaService"} for name in ("Decrypt", "DescribeKey", "Encrypt", "GenerateDataKeyWithoutPlaintext")},
     **{f"kms:{name}": {"kms:ViaService"} for name in ("ReEncryptFrom", "ReEncryptTo")},

@@ -34,7 +34,7 @@ PACE = float(os.environ.get("ROLL_OUT_PACE", "5"))
 
 
 def arguments():
-    parser = Parser(prog="ami/roll-out", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Arguments(prog="ami/roll-out", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("image", metavar="IMAGE", type=named, nargs="?", help="the image: ami-…, or a version such as 0.1.0")
     what.add_argument("--follow", action="store_true", help="follow the roll-out that runs")
@@ -45,12 +45,20 @@ def arguments():
     parser.add_argument("--group", metavar="NAME", help="the Auto Scaling group, if several are tagged Project=dob-api, Role=service")
     parser.add_argument("--without-alarms", action="store_true", help="start though no alarm, or one that rings, could bring it back")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
-    given = parser.parse_args()
-    if given.all and (given.follow or given.cancel or given.rollback):
-        parser.error("--all starts a roll-out: leave out --follow, --cancel and --rollback")
-    if not (given.image or given.all or given.follow or given.cancel or given.rollback):
-        parser.error("name an image, --all, --follow, --cancel or --rollback")
-    return given
+    return parser.parse_args()
+
+
+class Arguments(Parser):
+    """What argparse has no word for: an image, or --all, or both; or one of the ways to look at what runs."""
+
+    def parse_known_args(self, *arguments):
+        given, rest = super().parse_known_args(*arguments)
+        looks = given.follow or given.cancel or given.rollback
+        if given.all and looks:
+            self.error("--all starts a roll-out: leave out --follow, --cancel and --rollback")
+        if not (given.image or given.all or looks):
+            self.error("name an image, --all, --follow, --cancel or --rollback")
+        return given, rest
 
 
 def named(image):

@@ -108,7 +108,8 @@ create_version, create_launch_template_version = LaunchTemplate.create_version, 
 
 def version_of_source(self):
     """A version starts from its source and has what is given beside; without a source, that alone. moto knows no source."""
-    template = self.ec2_backend.get_launch_template(self._get_param("LaunchTemplateId"))
+    identity, name = self._get_param("LaunchTemplateId"), self._get_param("LaunchTemplateName")
+    template = self.ec2_backend.get_launch_template(identity) if identity else self.ec2_backend.get_launch_template_by_name(name)
     source = self._get_param("SourceVersion")
     template.source = template.get_version(source).data if source else {}
     return create_launch_template_version(self)

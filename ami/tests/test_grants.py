@@ -25,7 +25,8 @@ def used(role):
     return permissions.recorded[role] | {action.partition(" by ")[0] for action in beside}
 
 
-def test_publishing_uses_all_that_its_role_is_granted(aws, disk):  # noqa: F811
+@pytest.mark.usefixtures("group")
+def test_publishing_uses_all_that_its_role_is_granted(disk):  # noqa: F811
     permissions.recorded["release"].clear()
     for version in ("1.0.0", "1.1.0"):
         script("publish", disk(version, blocks=2), "--keep", "1", "--share", "210987654321")

@@ -15,7 +15,7 @@ name: dob_api_aws
 short_description: hosts of dob-api in AWS
 description:
   - Finds the instances tagged Project=dob-api with the tag Role database or monitoring, in each region of regions.json.
-  - A host is named as in the runbooks, a-db1, which is its tag Name without the project. Its groups are its role and region_<letter>.
+  - A host is named as in the runbooks, a-db1, which is its tag Name without the project. Its groups are aws, its role and region_<letter>.
 options:
   plugin:
     description: The name of this plugin.
@@ -59,7 +59,7 @@ class InventoryModule(BaseInventoryPlugin):
     def add(self, instance, region):
         tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
         host = self.inventory.add_host(tags["Name"].removeprefix("dob-api-"))
-        for group in (tags["Role"], f"region_{tags['Region']}"):
+        for group in ("aws", tags["Role"], f"region_{tags['Region']}"):
             self.inventory.add_child(self.inventory.add_group(group), host)
         facts = {
             "ec2_instance_id": instance["InstanceId"],

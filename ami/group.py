@@ -62,7 +62,9 @@ class Region:
         found = [one for one in there if not architectures or one["Architecture"] in architectures]
         if not found:
             names = ", ".join(f"{one['ImageId']} ({one['Architecture']})" for one in there)
-            raise Stop(f"the hosts of {self.group} are {' or '.join(architectures)}, and of {wanted} there is only {names}: publish an image for them")
+            raise Stop(
+                f"the hosts of {self.group} are {' or '.join(architectures)}, and of {wanted} there is only {names}: publish an image for them"
+            )
         if len(found) > 1:
             names = ", ".join(f"{one['ImageId']} ({one['Architecture']}, {one['Name']})" for one in found)
             raise Stop(f"the version {wanted} has several images: name one of {names}")

@@ -24,6 +24,8 @@ BESIDE = {
     "ssm:GetParameter": {"kms:Decrypt"},
     "ssm:PutParameter": {"kms:Encrypt"},
 }
+# Where a service signs by another name than its actions have.
+NAMES = {"monitoring": "cloudwatch"}
 recorded = {role: set() for role in ROLES}
 
 
@@ -79,7 +81,7 @@ def check(response, *_, **__):
     role, service, _ = caller(response.headers)
     if role not in ROLES:
         return
-    action = f"{service}:{response._get_action()}"
+    action = f"{NAMES.get(service, service)}:{response._get_action()}"
     recorded[role].add(action)
     if missing := lacking(role, action):
         raise AccessDeniedError(user_arn=f"role {role}, which lacks {', '.join(missing)},", action=action)

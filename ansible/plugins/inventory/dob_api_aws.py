@@ -8,6 +8,7 @@ import boto3
 import botocore.config
 import botocore.exceptions
 from ansible.errors import AnsibleParserError
+
 from ansible.plugins.inventory import BaseInventoryPlugin
 
 DOCUMENTATION = """

@@ -107,7 +107,7 @@ def test_a_hosts_variables_come_from_its_tags_its_place_and_its_regions_paramete
         "ansible_host": "10.1.2.11",
         "patroni_superuser_password": "patroni-superuser-password of b",
         "service_database_password": "database-password of b",
-        "region_databases": ["dob-api-b-db1", "b-db2", "dob-api-b-db3"],
+        "region_databases": ["b-db1", "b-db2", "b-db3"],
         "pgbackrest_repositories": {
             letter: {"bucket": f"dob-api-backup-{ACCOUNT_ID}-{name}", "s3_region": name, "cipher_pass": f"pgbackrest-cipher-{letter} of b"}
             for name, (letter, _) in REGIONS.items()

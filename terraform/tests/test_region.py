@@ -58,6 +58,17 @@ def test_a_host_whose_hardware_fails_is_moved_to_other_hardware(region):
     assert watched == hosts and len(hosts) == 4
 
 
+def test_another_size_stops_no_host_that_keeps_data(full_plan):
+    """A change of type stops a host, and all of a region's at once: Terraform only writes the new type into a tag."""
+    hosts = [one["change"] for one in full_plan["resource_changes"] if one["type"] == "aws_instance"]
+    assert len(hosts) == 4
+    for change in hosts:
+        assert change["actions"] == ["update"] and change["before"]["instance_type"] == change["after"]["instance_type"]
+        assert change["before"]["tags"]["Type"] != change["after"]["tags"]["Type"]
+    volumes = [one["change"] for one in full_plan["resource_changes"] if one["type"] == "aws_ebs_volume"]
+    assert {tuple(change["actions"]) for change in volumes} <= {("update",), ("no-op",)}
+
+
 def test_data_stands_on_volumes_of_its_own_in_three_zones(region):
     volumes = {volume["id"]: volume["availability_zone"] for volume in of(region, "aws_ebs_volume")}
     hosts = {host["id"]: host["availability_zone"] for host in of(region, "aws_instance")}

@@ -106,9 +106,8 @@ def start(region, options):
     started = region.scaling.start_instance_refresh(
         AutoScalingGroupName=region.group, Strategy="Rolling", DesiredConfiguration=desired, Preferences=preferences
     )
-    say(
-        f"started {started['InstanceRefreshId']}; undo with --rollback while it runs, or afterwards with: ami/roll-out {before} --region {region.name}"
-    )
+    undo = f"--rollback while it runs, or afterwards with: ami/roll-out {before} --region {region.name}"
+    say(f"started {started['InstanceRefreshId']}; undo with {undo}")
     return started["InstanceRefreshId"]
 
 

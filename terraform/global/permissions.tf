@@ -120,7 +120,7 @@ data "aws_iam_policy_document" "release" {
     condition {
       test     = "StringLike"
       variable = "kms:ViaService"
-      values   = ["ec2.*.amazonaws.com"]
+      values   = ["ebs.*.amazonaws.com", "ec2.*.amazonaws.com"]
     }
   }
 

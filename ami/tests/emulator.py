@@ -23,6 +23,7 @@ from moto.ec2.models import ec2_backends
 from moto.ec2.models.amis import Ami
 from moto.ec2.models.launch_templates import LaunchTemplate
 from moto.ec2.responses import EC2Response
+from moto.ec2.utils import parse_user_data
 
 puts = []  # the number of each block that arrived
 calls = []  # what an instance refresh was started with
@@ -116,7 +117,17 @@ def version_of_source(self):
 
 
 EC2Response.create_launch_template_version = version_of_source
-LaunchTemplate.create_version = lambda self, data, description: create_version(self, {**getattr(self, "source", {}), **data}, description)
+
+
+def version_with_user_data(self, data, description):
+    """moto asserts that user-data has a type of its own, and gives it only to the first version."""
+    whole = {**getattr(self, "source", {}), **data}
+    if isinstance(whole.get("UserData"), str):
+        whole["UserData"] = parse_user_data(whole["UserData"])
+    return create_version(self, whole, description)
+
+
+LaunchTemplate.create_version = version_with_user_data
 
 register, copy = EC2Response.register_image, EC2Response.copy_image
 NAMES = {

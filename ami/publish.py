@@ -4,8 +4,9 @@ import argparse
 import os
 import re
 
-from ami import snapshot, terminal
+from ami import snapshot, terminal, waiting
 from ami.terminal import Stop, say
+from tools import regions
 from tools.arguments import Parser
 
 EPILOG = """
@@ -19,8 +20,9 @@ NAMED = re.compile(r"dob-api_(.+)_(amd64|arm64)\.raw")
 def arguments():
     parser = Parser(prog="ami/publish", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", metavar="FILE", type=built, help="dob-api_VERSION_ARCH.raw, as './dev image' wrote it")
-    parser.add_argument("--region", default="eu-west-1", help="where it is registered (default: %(default)s)")
-    parser.add_argument("--copy-to", default=["eu-central-1"], nargs="*", metavar="REGION", help="where it is copied to (default: eu-central-1)")
+    parser.add_argument("--region", default="a", help="where it is registered: the letter, or the cloud's name (default: %(default)s)")
+    others = [letter for letter in regions.NAMES if letter != "a"]
+    parser.add_argument("--copy-to", default=others, nargs="*", metavar="REGION", help=f"where it is copied to (default: {' '.join(others)})")
     parser.add_argument("--share", default=[], nargs="+", metavar="ACCOUNT", help="accounts that may launch it")
     parser.add_argument(
         "--keep", type=positive, default=5, metavar="N", help="how many images an architecture and a region keeps (default: %(default)s)"
@@ -94,8 +96,7 @@ def register(ec2, ebs, image, dry_run):
         sent = 0 if source else sum(1 for _ in snapshot.blocks(image.file)) * snapshot.BLOCK >> 20
         return say(f"would upload {sent} MB and register {image.name}")
     source = source or snapshot.upload(ebs, ec2, image.file, image.digest, image.tags)
-    say(f"sealing {source}")
-    ec2.get_waiter("snapshot_completed").wait(SnapshotIds=[source])
+    waiting.for_snapshot(ec2, source)
     disk = {"SnapshotId": source, "VolumeType": "gp3", "DeleteOnTermination": True}
     return ec2.register_image(
         Name=image.name,
@@ -166,18 +167,19 @@ def prune(ec2, image, keep, dry_run):
 def main():
     options = arguments()
     image = Image(options.file)
-    regions = [options.region, *(region for region in options.copy_to if region != options.region)]
-    clients = {region: client("ec2", region) for region in regions}
-    first = clients[options.region]
-    found = {options.region: register(first, client("ebs", options.region), image, options.dry_run)}
+    # Each once, the first one first.
+    names = list(dict.fromkeys(regions.named(region) for region in (options.region, *options.copy_to)))
+    clients = {region: client("ec2", region) for region in names}
+    home = names[0]
+    first = clients[home]
+    found = {home: register(first, client("ebs", home), image, options.dry_run)}
     if not options.dry_run:
-        first.get_waiter("image_available").wait(ImageIds=[found[options.region]])
-    for region in regions[1:]:
-        found[region] = copy(clients[region], image, found[options.region], options.region, options.dry_run)
+        waiting.for_image(first, found[home])
+    for region in names[1:]:
+        found[region] = copy(clients[region], image, found[home], home, options.dry_run)
     for region, ec2 in clients.items():
         if not options.dry_run:
-            say(f"waiting for {found[region]} in {region}")
-            ec2.get_waiter("image_available").wait(ImageIds=[found[region]])
+            waiting.for_image(ec2, found[region])
         if options.share:
             share(ec2, found[region], options.share, options.dry_run)
         prune(ec2, image, options.keep, options.dry_run)
@@ -187,4 +189,4 @@ def main():
 
 
 if __name__ == "__main__":
-    terminal.main(main, "ami/publish", "interrupted; run the same command again, and it goes on where it was")
+    terminal.main(main, "ami/publish", "interrupted; run the same command again, and it continues where it was")

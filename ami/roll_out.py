@@ -6,15 +6,21 @@ import re
 import time
 
 from ami import terminal
+from ami.group import ACTIVE, Region
 from ami.terminal import Progress, Stop, say
+from ami.versions import Versions
+from tools import regions
 from tools.arguments import Parser
 
 EPILOG = """
-The image is named by its id, or by the version that 'ami/publish' gave it. New hosts are launched before old ones
-end, and an alarm of the balancer brings the old ones back. Undo while it runs: --rollback. Undo afterwards: roll out
-the image before; it is named at the start. After Ctrl-C it goes on in the cloud: --follow looks at it again.
+The image is named by its id, or by the version that 'ami/publish' gave it: the one for the processors of the hosts.
+All else is as Terraform wrote it last, so a change of size or of a setting reaches the hosts by rolling out the image
+that runs. Hosts that match are left alone. Secrets are read when a host starts: after new ones, use --all.
+
+New hosts are launched before old ones end, and an alarm of the balancer brings the old ones back. Undo while it runs:
+--rollback. Undo afterwards: roll out the image before; it is named at the start. After Ctrl-C the roll-out continues in
+the cloud: --follow looks at it again.
 """
-ACTIVE = ("Pending", "InProgress", "Cancelling", "RollbackInProgress", "Baking")
 PREFERENCES = {
     "MinHealthyPercentage": 100,
     "MaxHealthyPercentage": 200,
@@ -28,17 +34,31 @@ PACE = float(os.environ.get("ROLL_OUT_PACE", "5"))
 
 
 def arguments():
-    parser = Parser(prog="ami/roll-out", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
-    what = parser.add_mutually_exclusive_group(required=True)
+    parser = Arguments(prog="ami/roll-out", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    what = parser.add_mutually_exclusive_group()
     what.add_argument("image", metavar="IMAGE", type=named, nargs="?", help="the image: ami-…, or a version such as 0.1.0")
     what.add_argument("--follow", action="store_true", help="follow the roll-out that runs")
     what.add_argument("--cancel", action="store_true", help="stop the roll-out that runs; hosts stay as they are, old beside new")
     what.add_argument("--rollback", action="store_true", help="take the roll-out that runs back to the version before")
-    parser.add_argument("--region", default="eu-west-1", help="whose hosts (default: %(default)s)")
+    parser.add_argument("--all", action="store_true", help="replace every host, also those that match; without IMAGE, by the image that runs")
+    parser.add_argument("--region", default="a", help="whose hosts: the letter, or the cloud's name (default: %(default)s)")
     parser.add_argument("--group", metavar="NAME", help="the Auto Scaling group, if several are tagged Project=dob-api, Role=service")
     parser.add_argument("--without-alarms", action="store_true", help="start though no alarm, or one that rings, could bring it back")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
     return parser.parse_args()
+
+
+class Arguments(Parser):
+    """What argparse has no word for: an image, or --all, or both; or one of the ways to look at what runs."""
+
+    def parse_known_args(self, *arguments):
+        given, rest = super().parse_known_args(*arguments)
+        looks = given.follow or given.cancel or given.rollback
+        if given.all and looks:
+            self.error("--all starts a roll-out: leave out --follow, --cancel and --rollback")
+        if not (given.image or given.all or looks):
+            self.error("name an image, --all, --follow, --cancel or --rollback")
+        return given, rest
 
 
 def named(image):
@@ -47,142 +67,59 @@ def named(image):
     return image
 
 
-class Region:
-    """The clients of a region and the group of service hosts in it."""
-
-    def __init__(self, name, group):
-        import boto3
-
-        self.name = name
-        self.ec2, self.scaling, self.alarms = (boto3.client(service, region_name=name) for service in ("ec2", "autoscaling", "cloudwatch"))
-        self.group = group or self.find_group()
-
-    def find_group(self):
-        filters = [{"Name": "tag:Project", "Values": ["dob-api"]}, {"Name": "tag:Role", "Values": ["service"]}]
-        pages = self.scaling.get_paginator("describe_auto_scaling_groups").paginate(Filters=filters)
-        names = [group["AutoScalingGroupName"] for page in pages for group in page["AutoScalingGroups"]]
-        if len(names) != 1:
-            found = ", ".join(names) or "none"
-            raise Stop(f"{self.name} should have one group tagged Project=dob-api and Role=service, and has: {found}; name it with --group")
-        return names[0]
-
-    def described(self):
-        groups = self.scaling.describe_auto_scaling_groups(AutoScalingGroupNames=[self.group])["AutoScalingGroups"]
-        if not groups:
-            raise Stop(f"{self.name} has no Auto Scaling group {self.group}")
-        return groups[0]
-
-    def template(self):
-        """The launch template and the number of its version that new hosts come from."""
-        group = self.described()
-        template = group.get("LaunchTemplate")
-        if not template:
-            raise Stop(f"{self.group} has no launch template of its own: './dev infra' makes one")
-        if not template["Version"].isdigit():
-            raise Stop(
-                f"{self.group} launches the version {template['Version']}, which names no version to go back to: "
-                "give the group a number (aws autoscaling update-auto-scaling-group --launch-template)"
-            )
-        return template["LaunchTemplateId"], template["Version"]
-
-    def image_of(self, template, version):
-        found = self.ec2.describe_launch_template_versions(LaunchTemplateId=template, Versions=[version])
-        return found["LaunchTemplateVersions"][0]["LaunchTemplateData"].get("ImageId")
-
-    def image(self, wanted):
-        """The image that is meant, if it is there, ready, and fits the hosts."""
-        if wanted.startswith("ami-"):
-            found = self.ec2.describe_images(Filters=[{"Name": "image-id", "Values": [wanted]}])["Images"]
-        else:
-            filters = [{"Name": "tag:Project", "Values": ["dob-api"]}, {"Name": "tag:Version", "Values": [wanted]}]
-            found = self.ec2.describe_images(Filters=filters)["Images"]
-        if not found:
-            raise Stop(f"{self.name} has no image {wanted}: 'ami/publish' brings one there")
-        if len(found) > 1:
-            names = ", ".join(f"{one['ImageId']} ({one['Architecture']})" for one in found)
-            raise Stop(f"the version {wanted} has several images: name one of {names}")
-        if found[0]["State"] != "available":
-            raise Stop(f"{found[0]['ImageId']} is {found[0]['State']}, not available: wait until 'ami/publish' has ended")
-        return found[0]
-
-    def watched(self):
-        """The alarms of the group's balancer, by name, with their states."""
-        pages = self.alarms.get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{self.group}-", AlarmTypes=["MetricAlarm"])
-        return {
-            alarm["AlarmName"]: alarm["StateValue"]
-            for page in pages
-            for alarm in page["MetricAlarms"]
-            if alarm.get("Namespace") == "AWS/ApplicationELB"
-        }
-
-    def refresh(self, identity=None):
-        """The newest instance refresh, or that one; none if there never was one."""
-        which = {"InstanceRefreshIds": [identity]} if identity else {"MaxRecords": 1}
-        found = self.scaling.describe_instance_refreshes(AutoScalingGroupName=self.group, **which)["InstanceRefreshes"]
-        return found[0] if found else None
-
-    def active(self):
-        found = self.refresh()
-        if not found or found["Status"] not in ACTIVE:
-            raise Stop(f"no roll-out runs in {self.group} ({self.name}); to go back after one has ended, roll out the image before")
-        return found
+def running(region, version, everything):
+    """The id of a roll-out that does just this already; refuses beside another one."""
+    found = region.refresh()
+    if not found or found["Status"] not in ACTIVE:
+        return None
+    goal = found.get("DesiredConfiguration", {}).get("LaunchTemplate", {}).get("Version")
+    if version and goal == str(version) and everything != found.get("Preferences", {}).get("SkipMatching", False):
+        say(f"this roll-out runs already: {found['InstanceRefreshId']}")
+        return found["InstanceRefreshId"]
+    raise Stop("another roll-out runs: follow it with --follow, or end it with --cancel or --rollback, then try again")
 
 
-def prepare(region, image, template, current, dry_run):
-    """Returns the number of a launch template version with the image; one that an earlier attempt made serves too."""
-    pages = region.ec2.get_paginator("describe_launch_template_versions").paginate(LaunchTemplateId=template)
-    versions = sorted((one for page in pages for one in page["LaunchTemplateVersions"]), key=lambda one: -one["VersionNumber"])
-    newest = versions[0]
-    if newest["LaunchTemplateData"].get("ImageId") == image and newest.get("VersionDescription") == f"{image} from {current}":
-        return str(newest["VersionNumber"])
-    if dry_run:
-        return say(f"would make version {newest['VersionNumber'] + 1} of {template} from version {current}, with {image}")
-    made = region.ec2.create_launch_template_version(
-        LaunchTemplateId=template, SourceVersion=current, VersionDescription=f"{image} from {current}", LaunchTemplateData={"ImageId": image}
-    )
-    return str(made["LaunchTemplateVersion"]["VersionNumber"])
-
-
-def start(region, wanted, without_alarms, dry_run):
-    """Starts the refresh and returns its id; nothing if no host needs one."""
-    image = region.image(wanted)["ImageId"]
-    running = region.refresh()
-    if running and running["Status"] in ACTIVE:
-        goal = running.get("DesiredConfiguration", {}).get("LaunchTemplate", {})
-        if goal and region.image_of(goal["LaunchTemplateId"], goal["Version"]) == image:
-            say(f"this roll-out runs already: {running['InstanceRefreshId']}")
-            return running["InstanceRefreshId"]
-        raise Stop("another roll-out runs: follow it with --follow, or end it with --cancel or --rollback, then try again")
+def start(region, options):
+    """Starts the refresh and returns its id; nothing if it is only looked at."""
     template, current = region.template()
-    before = region.image_of(template, current)
-    if before == image:
+    versions = Versions(region.ec2, template)
+    source, before = versions.written(), versions.image(current)
+    image = region.image(options.image or before, region.architectures(versions.settings(source).get("InstanceType")))
+    version = versions.fit(image)
+    found = running(region, version, options.all)
+    if found:
+        return found
+    alarms = watching(region, options.without_alarms)
+    if version == current and not options.all:
         say(f"new hosts of {region.group} come from {image} already: only hosts that do not are replaced")
-        version = current
-    else:
-        version = prepare(region, image, template, current, dry_run)
+    if versions.settings(current) != versions.settings(source):
+        say(f"Terraform changed what hosts are: version {source} has other settings than version {current}, and new hosts get them")
+    if not version and options.dry_run:
+        say(f"would make version {versions.next()} of {template} from version {source}, with {image}")
+    elif not version:
+        version = versions.make(image)
     say(f"{region.group} in {region.name}: from {before} (version {current}) to {image}" + (f" (version {version})" if version else ""))
-    alarms = region.watched()
-    ringing = [name for name, state in alarms.items() if state == "ALARM"]
-    if not without_alarms and (not alarms or ringing):
-        raise Stop(
-            (
-                f"these alarms ring, and would take it back at once: {', '.join(ringing)}: mend what they tell first"
-                if ringing
-                else f"no alarm is named {region.group}-…: nothing would take a bad version back"
-            )
-            + "; or say --without-alarms"
-        )
-    names = [] if without_alarms else sorted(alarms)
-    if dry_run:
-        return say(f"would replace the hosts, watched by {', '.join(names) or 'no alarm'}")
-    preferences = {**PREFERENCES, **({"AlarmSpecification": {"Alarms": names}} if names else {})}
-    desired = {"LaunchTemplate": {"LaunchTemplateId": template, "Version": version}}
+    if options.dry_run:
+        return say(f"would replace {'all' if options.all else 'the'} hosts, watched by {', '.join(alarms) or 'no alarm'}")
+    preferences = {**PREFERENCES, "SkipMatching": not options.all, **({"AlarmSpecification": {"Alarms": alarms}} if alarms else {})}
+    desired = {"LaunchTemplate": {"LaunchTemplateId": template, "Version": str(version)}}
     started = region.scaling.start_instance_refresh(
         AutoScalingGroupName=region.group, Strategy="Rolling", DesiredConfiguration=desired, Preferences=preferences
     )
-    undo = f"ami/roll-out {before} --region {region.name}"
-    say(f"started {started['InstanceRefreshId']}; undo with --rollback while it runs, or afterwards with: {undo}")
+    undo = f"--rollback while it runs, or afterwards with: ami/roll-out {before} --region {region.name}"
+    say(f"started {started['InstanceRefreshId']}; undo with {undo}")
     return started["InstanceRefreshId"]
+
+
+def watching(region, without):
+    """The alarms that take a bad version back; refuses if there is none, or if one rings already."""
+    alarms = {} if without else region.watched()
+    ringing = [name for name, state in alarms.items() if state == "ALARM"]
+    if ringing:
+        raise Stop(f"these alarms ring, and would take it back at once: {', '.join(ringing)}: fix what they report first, or say --without-alarms")
+    if not alarms and not without:
+        raise Stop(f"no alarm is named {region.group}-…: nothing would take a bad version back; or say --without-alarms")
+    return sorted(alarms)
 
 
 def follow(region, identity, wished=("Successful",)):
@@ -204,7 +141,7 @@ def follow(region, identity, wished=("Successful",)):
 
 
 ADVICE = {
-    "Failed": "Hosts may be old and new beside each other: roll out the image before, or mend the image and roll that out.",
+    "Failed": "Hosts may be old and new beside each other: roll out the image before, or fix the image and roll that out.",
     "RollbackFailed": "Hosts may be old and new beside each other: see the group's activities, then roll out the image before.",
     "Cancelled": "Hosts may be old and new beside each other: roll out an image again.",
     "RollbackSuccessful": "All hosts are of the version before. What a host said at its start: aws ec2 get-console-output --latest --instance-id ID",
@@ -220,16 +157,16 @@ def failures(region):
 
 def main():
     options = arguments()
-    region = Region(options.region, options.group)
-    if options.image:
-        identity = start(region, options.image, options.without_alarms, options.dry_run)
+    region = Region(regions.named(options.region), options.group)
+    if options.image or options.all:
+        identity = start(region, options)
         return identity and follow(region, identity)
-    running = region.active()
-    identity = running["InstanceRefreshId"]
+    found = region.active()
+    identity = found["InstanceRefreshId"]
     if options.follow:
         return follow(region, identity)
     if options.dry_run:
-        return say(f"would {'cancel' if options.cancel else 'roll back'} {identity}, which is {running['Status']}")
+        return say(f"would {'cancel' if options.cancel else 'roll back'} {identity}, which is {found['Status']}")
     if options.cancel:
         region.scaling.cancel_instance_refresh(AutoScalingGroupName=region.group)
         return follow(region, identity, ("Cancelled",))
@@ -238,4 +175,4 @@ def main():
 
 
 if __name__ == "__main__":
-    terminal.main(main, "ami/roll-out", "no longer followed; it goes on in the cloud: --follow looks at it, --cancel or --rollback ends it")
+    terminal.main(main, "ami/roll-out", "no longer followed; it continues in the cloud: --follow looks at it, --cancel or --rollback ends it")

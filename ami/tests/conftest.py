@@ -10,7 +10,7 @@ import boto3
 import pytest
 
 import emulator
-from lab.hosts import nspawn
+from lab.hosts import nspawn, permissions
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 SUBNET = "10.78.0"
@@ -20,6 +20,8 @@ DATABASE = "database.internal"
 PASSWORD = "a-password-that-no-log-shows"
 # Before a command: Ctrl-C ends it even if this suite runs in the background, where shells have it ignored.
 INTERRUPTIBLE = ("env", "--default-signal=INT")
+# The role of the workflow that runs a script.
+ROLES = {"publish": "release", "roll-out": "deploy"}
 
 
 @pytest.fixture(scope="session")
@@ -178,9 +180,10 @@ def cloud(network, authority, owner):
 
 @pytest.fixture(scope="module")
 def endpoint():
+    permissions.enforce()
     server, url = emulator.serve()
     keys = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_MAX_ATTEMPTS": "2"}
-    os.environ.update(keys, AWS_DEFAULT_REGION=FIRST, ROLL_OUT_PACE="0.01")
+    os.environ.update(keys, AWS_DEFAULT_REGION=FIRST, ROLL_OUT_PACE="0.01", PUBLISH_PACE="0.01")
     yield url
     server.stop()
 
@@ -192,12 +195,15 @@ def aws(endpoint):
     emulator.puts.clear()
     emulator.calls.clear()
     emulator.refreshes.clear()
-    emulator.refuse_after = None
+    emulator.unfinished.clear()
+    emulator.refuse_after, emulator.patience = None, 0
     yield lambda service, region=FIRST: boto3.client(service, region_name=region)
-    emulator.refuse_after = None
+    emulator.refuse_after, emulator.patience = None, 0
 
 
 def script(name, *arguments, status=0, **options):
-    done = nspawn.run(TOP / "ami" / name, *arguments, check=False, **options)
+    """Runs a script as the role of its workflow, by which name the emulated cloud knows it."""
+    environment = {**os.environ, "AWS_ACCESS_KEY_ID": ROLES[name]}
+    done = nspawn.run(TOP / "ami" / name, *arguments, check=False, env=environment, **options)
     assert done.returncode == status, done.stdout + done.stderr
     return done

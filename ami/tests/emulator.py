@@ -23,6 +23,7 @@ from moto.ec2.models import ec2_backends
 from moto.ec2.models.amis import Ami
 from moto.ec2.models.launch_templates import LaunchTemplate
 from moto.ec2.responses import EC2Response
+from moto.ec2.utils import parse_user_data
 
 puts = []  # the number of each block that arrived
 calls = []  # what an instance refresh was started with
@@ -66,21 +67,67 @@ def complete_snapshot(self):
     linear = hashlib.sha256(b"".join(base64.b64decode(block.checksum) for _, block in stored)).digest()
     if (int(count), checksum) != (len(stored), encoded(linear)):
         refuse("the number of blocks or their checksum does not match")
-    self.ebs_backend.ec2_backend.snapshots[snapshot.snapshot_id].status = "completed"
-    return complete(self)
+    made = self.ebs_backend.ec2_backend.snapshots[snapshot.snapshot_id]
+    answer = complete(self)
+    made.status, unfinished[made.id] = "pending", patience
+    return answer
 
 
 EBSBackend.start_snapshot, EBSBackend.put_snapshot_block, EBSResponse.complete_snapshot = start, put, complete_snapshot
 
-create_version = LaunchTemplate.create_version
+patience = 0  # how often somebody looks at what the cloud makes before it is done
+unfinished = {}  # what is still made, by its id: how many looks it takes
+describe_snapshots, describe_images = EC2Response.describe_snapshots, EC2Response.describe_images
 
 
-def version_from_source(self, data, description):
-    """A version starts from its source; moto lets it start from nothing. All templates of the tests go on from version 1."""
-    return create_version(self, {**(self.get_version(1).data if self.versions else {}), **data}, description)
+def finish(found, attribute, done):
+    """What is looked at comes nearer to its end."""
+    for one in found:
+        if one.id in unfinished:
+            unfinished[one.id] -= 1
+            setattr(one, attribute, done if unfinished[one.id] < 0 else "pending")
+            if unfinished[one.id] < 0:
+                del unfinished[one.id]
 
 
-LaunchTemplate.create_version = version_from_source
+def look_at_snapshots(self):
+    answer = describe_snapshots(self)
+    finish(answer.result["Snapshots"], "status", "completed")
+    return answer
+
+
+def look_at_images(self):
+    answer = describe_images(self)
+    finish(answer.result["Images"], "state", "available")
+    return answer
+
+
+EC2Response.describe_snapshots, EC2Response.describe_images = look_at_snapshots, look_at_images
+
+create_version, create_launch_template_version = LaunchTemplate.create_version, EC2Response.create_launch_template_version
+
+
+def version_of_source(self):
+    """A version starts from its source and has what is given beside; without a source, that alone. moto knows no source."""
+    identity, name = self._get_param("LaunchTemplateId"), self._get_param("LaunchTemplateName")
+    template = self.ec2_backend.get_launch_template(identity) if identity else self.ec2_backend.get_launch_template_by_name(name)
+    source = self._get_param("SourceVersion")
+    template.source = template.get_version(source).data if source else {}
+    return create_launch_template_version(self)
+
+
+EC2Response.create_launch_template_version = version_of_source
+
+
+def version_with_user_data(self, data, description):
+    """moto asserts that user-data has a type of its own, and gives it only to the first version."""
+    whole = {**getattr(self, "source", {}), **data}
+    if isinstance(whole.get("UserData"), str):
+        whole["UserData"] = parse_user_data(whole["UserData"])
+    return create_version(self, whole, description)
+
+
+LaunchTemplate.create_version = version_with_user_data
 
 register, copy = EC2Response.register_image, EC2Response.copy_image
 NAMES = {
@@ -119,6 +166,7 @@ def copy_image(self):
     image.disk = {**source.disk, "SnapshotId": image.ebs_snapshot.id}
     if not image.get_tags():
         tag(self, image, "image")
+    image.state, unfinished[image.id] = "pending", patience
     return result
 
 
@@ -129,6 +177,7 @@ Ami.creation_date = property(lambda self: datetime.datetime(2026, 1, 1), lambda 
 
 ACTIVE = ("Pending", "InProgress", "Cancelling", "RollbackInProgress")
 refreshes = {}  # by region and group, newest first
+launched = {}  # the version of the template that a host was launched from
 
 
 class Refresh:
@@ -138,13 +187,19 @@ class Refresh:
         self.id, self.backend, self.group = str(uuid.uuid4()), backend, group
         self.desired, self.preferences, self.status, self.reason = desired, preferences, "Pending", ""
         self.before, self.target = group.launch_template_version, desired["LaunchTemplate"]["Version"]
+        for state in group.instance_states:
+            launched.setdefault(state.instance.id, self.before)
+        # Without it, hosts that match are replaced too.
+        self.due = set() if preferences.get("SkipMatching") else {state.instance.id for state in group.instance_states}
         self.total = len(self.stale()) or 1
 
     def image(self, version):
         return self.group.ec2_launch_template.get_version(version).image_id
 
     def stale(self):
-        return [state for state in self.group.instance_states if state.instance.image_id != self.image(self.target)]
+        """The hosts of another version of the template: the cloud compares versions, whatever is in them."""
+        hosts = self.group.instance_states
+        return [one for one in hosts if launched.get(one.instance.id, self.target) != self.target or one.instance.id in self.due]
 
     def step(self):
         if self.status not in ACTIVE:
@@ -156,8 +211,9 @@ class Refresh:
         elif self.stale():
             # One more than wished, then one less: at least as many as wished at any time.
             self.group.launch_template_version = self.target
-            self.group.replace_autoscaling_group_instances(1, self.group.get_propagated_tags())
             old = self.stale()[0]
+            self.group.replace_autoscaling_group_instances(1, self.group.get_propagated_tags())
+            launched[self.group.instance_states[-1].instance.id] = self.target
             self.backend.ec2_backend.terminate_instances([old.instance.id])
             self.group.instance_states.remove(old)
             image = self.backend.ec2_backend.amis[self.image(self.target)]
@@ -168,7 +224,7 @@ class Refresh:
             self.group.launch_template_version = self.group.provided_launch_template_version = self.target
 
     def back(self, reason):
-        self.status, self.reason, self.target = "RollbackInProgress", reason, self.before
+        self.status, self.reason, self.target, self.due = "RollbackInProgress", reason, self.before, set()
 
     def described(self):
         left = len(self.stale())
@@ -180,6 +236,7 @@ class Refresh:
             "PercentageComplete": max(0, self.total - left) * 100 // self.total,
             "InstancesToUpdate": left,
             "DesiredConfiguration": self.desired,
+            "Preferences": self.preferences,
         }
 
 

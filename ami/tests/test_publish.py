@@ -136,6 +136,14 @@ def test_old_images_are_pruned_but_never_one_that_a_launch_template_uses(aws, di
     assert len([one for one in snapshots if one["State"] == "completed"]) == 3
 
 
+def test_what_takes_the_cloud_long_is_waited_for_with_progress(aws, disk):
+    """A client's own waiter gives up after 40 looks, which is ten minutes: a copy into another region may take longer."""
+    emulator.patience = 60
+    done = publish(disk("1.0.0", blocks=2))
+    assert set(published(done)) == {FIRST, SECOND} and not emulator.unfinished
+    assert re.search(r"sealing snap-\w+ 100 % completed", done.stderr) and re.search(rf"waiting for ami-\w+ in {SECOND} 100 % available", done.stderr)
+
+
 @pytest.mark.parametrize("name", ["image.raw", "dob-api_1.0.0_riscv64.raw", "dob-api_1.0.0_amd64.raw"])
 def test_a_wrong_file_is_refused_in_one_sentence(aws, tmp_path, name):
     said = publish(tmp_path / name, status=64).stderr

@@ -34,25 +34,38 @@ class Group:
         )
         self.alarms.put_metric_alarm(AlarmName=f"{GROUP}-errors", Namespace="AWS/ApplicationELB", ComparisonOperator="GreaterThanThreshold", **ALARM)
 
-    def image(self, version):
+    def image(self, version, architecture="x86_64"):
         tags = [{"Key": key, "Value": value} for key, value in {"Name": f"dob-api-{version}", "Project": "dob-api", "Version": version}.items()]
         disk = self.ec2.create_snapshot(VolumeId=self.ec2.create_volume(Size=1, AvailabilityZone=f"{FIRST}a")["VolumeId"])
         return self.ec2.register_image(
-            Name=f"dob-api-{version}",
-            Architecture="x86_64",
+            Name=f"dob-api-{version}-{architecture}",
+            Architecture=architecture,
             RootDeviceName="/dev/xvda",
             TagSpecifications=[{"ResourceType": "image", "Tags": tags}],
             BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": disk["SnapshotId"]}}],
         )["ImageId"]
 
+    def hosts(self):
+        filters = [{"Name": "instance-state-name", "Values": ["running"]}]
+        return [host for group in self.ec2.describe_instances(Filters=filters)["Reservations"] for host in group["Instances"]]
+
     def running(self):
         """The images of the hosts that run."""
-        filters = [{"Name": "instance-state-name", "Values": ["running"]}]
-        return sorted(host["ImageId"] for group in self.ec2.describe_instances(Filters=filters)["Reservations"] for host in group["Instances"])
+        return sorted(host["ImageId"] for host in self.hosts())
+
+    def terraform(self, **settings):
+        """Writes a whole version, as Terraform does: with the image and the description of the newest one, which it leaves to roll-outs."""
+        newest = max(self.described(), key=lambda one: one["VersionNumber"])
+        data = {**newest["LaunchTemplateData"], **settings}
+        self.ec2.create_launch_template_version(
+            LaunchTemplateId=self.template, LaunchTemplateData=data, VersionDescription=newest.get("VersionDescription", "")
+        )
+
+    def described(self):
+        return self.ec2.describe_launch_template_versions(LaunchTemplateId=self.template)["LaunchTemplateVersions"]
 
     def versions(self):
-        found = self.ec2.describe_launch_template_versions(LaunchTemplateId=self.template)["LaunchTemplateVersions"]
-        return {str(one["VersionNumber"]): one["LaunchTemplateData"] for one in found}
+        return {str(one["VersionNumber"]): one["LaunchTemplateData"] for one in self.described()}
 
     def version(self):
         return self.scaling.describe_auto_scaling_groups(AutoScalingGroupNames=[GROUP])["AutoScalingGroups"][0]["LaunchTemplate"]["Version"]
@@ -95,7 +108,7 @@ def interrupted(group, owner):
     nspawn.wait_until(lambda: emulator.calls, "the roll-out starts", 60)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130 and "it goes on in the cloud" in said, said
+    assert process.returncode == 130 and "it continues in the cloud" in said, said
 
 
 @pytest.mark.parametrize(("way", "end"), [("--cancel", "Cancelled"), ("--rollback", "RollbackSuccessful")])

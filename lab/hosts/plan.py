@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from tools import regions
+
 OPERATOR = "10.9.0.10"
 
 
@@ -16,9 +18,15 @@ class Place:
     address: str
 
 
+def database(name, network, number):
+    """A database host: one in each of three zones, then a second in each, as Terraform numbers them."""
+    zone, row = (number - 1) % 3 + 1, (number - 1) // 3
+    return Place(f"{name}-db{number}", "database", name, zone, f"{network}.{zone}.{11 + 3 * row}")
+
+
 def region(name, network):
     """A region: a database host in each of three zones, a service host in two, the balancer before them, the object store, who watches."""
-    databases = [Place(f"{name}-db{zone}", "database", name, zone, f"{network}.{zone}.11") for zone in (1, 2, 3)]
+    databases = [database(name, network, number) for number in range(1, regions.REGIONS[name]["databases"] + 1)]
     services = [Place(f"{name}-app{zone}", "service", name, zone, f"{network}.{zone}.21") for zone in (1, 2)]
     public = [Place(f"{name}-lb", "balancer", name, 0, f"{network}.0.10"), Place(f"{name}-s3", "storage", name, 0, f"{network}.0.20")]
     return [*databases, *services, Place(f"{name}-monitor", "monitoring", name, 1, f"{network}.1.31"), *public]
@@ -30,10 +38,11 @@ def beside(place):
 
 def spare(name, network):
     """A database host that a region does not have at first."""
-    return Place(f"{name}-db4", "database", name, 1, f"{network}.1.14")
+    return database(name, network, regions.REGIONS[name]["databases"] + 1)
 
 
-NETWORKS = {"a": "10.0", "b": "10.1"}
+# The addresses of the cloud's regions, by their letters.
+NETWORKS = {name: place["cidr"].removesuffix(".0.0/16") for name, place in regions.REGIONS.items()}
 # The region that is primary when the cluster is made; afterwards the databases know.
 FIRST = "a"
 PLACES = {place.name: place for name, network in NETWORKS.items() for place in region(name, network)}

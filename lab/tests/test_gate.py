@@ -5,7 +5,7 @@ import importlib.util
 
 import pytest
 
-from lab import TOP
+from tools import TOP
 
 GATE = str(TOP / "ansible/roles/patroni/files/region-gate")
 STANDBY = {"standby_cluster": {"host": "10.0.1.11"}}

@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from lab import TOP
 from lab.reports import pair_report
 from lab.trials import campaign, faults, kills, pairs, playbooks, promises, regions
 from lab.trials.fault import Fault
 from lab.trials.pair import AT_ONCE, RECOVERY, each
 from lab.trials.trial import Trial
+from tools import TOP
 
 MEMBERS = ("a-db1", "a-db2", "b-db1")
 

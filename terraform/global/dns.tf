@@ -10,6 +10,26 @@ resource "aws_route53_zone" "this" {
   comment = "dob-api"
 }
 
+# Certificates of both regions hold the public name, and one record validates all of them for as long as they are renewed. This
+# certificate serves nothing: it tells the record, so that no region owns it.
+resource "aws_acm_certificate" "this" {
+  provider          = aws.b
+  domain_name       = "api.${var.domain}"
+  validation_method = "DNS"
+
+  lifecycle {
+    create_before_destroy = true
+  }
+}
+
+resource "aws_route53_record" "validation" {
+  zone_id = aws_route53_zone.this.zone_id
+  name    = one(aws_acm_certificate.this.domain_validation_options).resource_record_name
+  type    = one(aws_acm_certificate.this.domain_validation_options).resource_record_type
+  records = [one(aws_acm_certificate.this.domain_validation_options).resource_record_value]
+  ttl     = 300
+}
+
 resource "aws_route53_health_check" "this" {
   for_each          = local.failover
   type              = "HTTPS"

@@ -1,8 +1,10 @@
 # What each workflow may do.
 
 locals {
-  in_both_regions = { test = "StringEquals", variable = "aws:RequestedRegion", values = [for region in local.regions : region.region] }
-  secret_arns     = [for region in local.regions : "arn:aws:ssm:${region.region}:${local.account}:parameter/dob-api/*"]
+  in_both_regions  = { test = "StringEquals", variable = "aws:RequestedRegion", values = [for region in local.regions : region.region] }
+  image_arns       = flatten([for region in local.regions : [for kind in ["image", "snapshot"] : "arn:aws:ec2:${region.region}::${kind}/*"]])
+  account_key_arns = [for region in local.regions : "arn:aws:kms:${region.region}:${local.account}:key/*"]
+  secret_arns      = [for region in local.regions : "arn:aws:ssm:${region.region}:${local.account}:parameter/dob-api/*"]
 }
 
 # Reads settings, never what is kept: a pull request's code must not see a secret.
@@ -64,11 +66,17 @@ data "aws_iam_policy_document" "release" {
   }
 
   statement {
-    sid = "Images"
+    sid = "Look"
     actions = [
-      "ec2:CopyImage", "ec2:CreateTags", "ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeLaunchTemplates",
-      "ec2:DescribeLaunchTemplateVersions", "ec2:DescribeSnapshots", "ec2:RegisterImage",
+      "ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeLaunchTemplates", "ec2:DescribeLaunchTemplateVersions",
+      "ec2:DescribeSnapshots",
     ]
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "Images"
+    actions   = ["ec2:CopyImage", "ec2:RegisterImage"]
     resources = ["*"]
 
     condition {
@@ -79,9 +87,59 @@ data "aws_iam_policy_document" "release" {
   }
 
   statement {
+    sid       = "TagsOfImages"
+    actions   = ["ec2:CreateTags"]
+    resources = local.image_arns
+
+    condition {
+      test     = "StringEquals"
+      variable = "ec2:CreateAction"
+      values   = ["CopyImage", "RegisterImage"]
+    }
+  }
+
+  # The EBS direct API is another service than EC2: its StartSnapshot is no CreateAction.
+  statement {
+    sid       = "TagsOfSnapshots"
+    actions   = ["ec2:CreateTags"]
+    resources = [for region in local.regions : "arn:aws:ec2:${region.region}::snapshot/*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/Project"
+      values   = ["dob-api"]
+    }
+  }
+
+  # Where the account encrypts all volumes by default, by a key of its own.
+  statement {
+    sid       = "EncryptionByDefault"
+    actions   = ["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"]
+    resources = local.account_key_arns
+
+    condition {
+      test     = "StringLike"
+      variable = "kms:ViaService"
+      values   = ["ebs.*.amazonaws.com", "ec2.*.amazonaws.com"]
+    }
+  }
+
+  statement {
+    sid       = "EncryptionByDefaultGrant"
+    actions   = ["kms:CreateGrant"]
+    resources = local.account_key_arns
+
+    condition {
+      test     = "Bool"
+      variable = "kms:GrantIsForAWSResource"
+      values   = ["true"]
+    }
+  }
+
+  statement {
     sid       = "ShareAndPrune"
     actions   = ["ec2:DeleteSnapshot", "ec2:DeregisterImage", "ec2:ModifyImageAttribute", "ec2:ModifySnapshotAttribute"]
-    resources = flatten([for region in local.regions : [for kind in ["image", "snapshot"] : "arn:aws:ec2:${region.region}::${kind}/*"]])
+    resources = local.image_arns
 
     condition {
       test     = "StringEquals"
@@ -111,9 +169,8 @@ data "aws_iam_policy_document" "deploy" {
   statement {
     sid = "Look"
     actions = [
-      "autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeInstanceRefreshes", "cloudwatch:DescribeAlarms",
-      "ec2:DescribeImages", "ec2:DescribeInstances", "ec2:DescribeLaunchTemplates", "ec2:DescribeLaunchTemplateVersions",
-      "elasticloadbalancing:DescribeTargetHealth", "elasticloadbalancing:DescribeTargetGroups",
+      "autoscaling:DescribeAutoScalingGroups", "autoscaling:DescribeInstanceRefreshes", "autoscaling:DescribeScalingActivities",
+      "cloudwatch:DescribeAlarms", "ec2:DescribeImages", "ec2:DescribeInstanceTypes", "ec2:DescribeLaunchTemplateVersions",
     ]
     resources = ["*"]
   }
@@ -139,13 +196,25 @@ data "aws_iam_policy_document" "deploy" {
   # The group launches with the caller's rights what a launch template of ours describes, and no other role.
   statement {
     sid       = "Launch"
-    actions   = ["ec2:RunInstances", "ec2:CreateTags"]
+    actions   = ["ec2:RunInstances"]
     resources = ["*"]
 
     condition {
       test     = "ArnLike"
       variable = "ec2:LaunchTemplate"
       values   = [for region in local.regions : "arn:aws:ec2:${region.region}:${local.account}:launch-template/*"]
+    }
+  }
+
+  statement {
+    sid       = "TagsOfHosts"
+    actions   = ["ec2:CreateTags"]
+    resources = [for region in local.regions : "arn:aws:ec2:${region.region}:${local.account}:*/*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "ec2:CreateAction"
+      values   = ["RunInstances"]
     }
   }
 
@@ -160,7 +229,7 @@ data "aws_iam_policy_document" "deploy" {
 data "aws_iam_policy_document" "drill" {
   statement {
     sid       = "Look"
-    actions   = ["ec2:DescribeInstances", "ec2:DescribeInstanceConnectEndpoints", "ec2:DescribeRegions", "ssm:DescribeParameters"]
+    actions   = ["ec2:DescribeInstances", "ec2:DescribeInstanceConnectEndpoints"]
     resources = ["*"]
   }
 
@@ -183,8 +252,8 @@ data "aws_iam_policy_document" "database" {
   source_policy_documents = [data.aws_iam_policy_document.drill.json]
 
   statement {
-    sid       = "Fence"
-    actions   = ["ec2:StopInstances", "ec2:StartInstances"]
+    sid       = "FenceAndResize"
+    actions   = ["ec2:ModifyInstanceAttribute", "ec2:StartInstances", "ec2:StopInstances"]
     resources = [for region in local.regions : "arn:aws:ec2:${region.region}:${local.account}:instance/*"]
 
     condition {
@@ -194,15 +263,28 @@ data "aws_iam_policy_document" "database" {
     }
   }
 
+  # A host starts only if whoever starts it may hand the key of its volumes on.
+  statement {
+    sid       = "StartWithEncryptedVolumes"
+    actions   = ["kms:CreateGrant"]
+    resources = local.key_arns
+
+    condition {
+      test     = "Bool"
+      variable = "kms:GrantIsForAWSResource"
+      values   = ["true"]
+    }
+  }
+
   statement {
     sid       = "Secrets"
-    actions   = ["ssm:GetParameter", "ssm:GetParameters", "ssm:PutParameter"]
+    actions   = ["ssm:GetParameter", "ssm:PutParameter"]
     resources = local.secret_arns
   }
 
   statement {
     sid       = "SecretsKey"
-    actions   = ["kms:Decrypt", "kms:Encrypt", "kms:GenerateDataKey"]
+    actions   = ["kms:Decrypt", "kms:Encrypt"]
     resources = local.key_arns
 
     condition {

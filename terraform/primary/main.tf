@@ -21,7 +21,9 @@ provider "aws" {
 module "region" {
   source       = "../modules/region"
   name         = local.name
+  zones        = local.here.zones
   cidr         = local.here.cidr
+  databases    = local.here.databases
   peer         = local.peer
   peering      = var.peering
   domain       = var.domain
@@ -31,6 +33,7 @@ module "region" {
   image        = var.image
   ecs          = var.ecs
   nat          = var.nat
+  shell_zone   = var.shell_zone
   rate_limit   = var.rate_limit
   alarm_email  = var.alarm_email
 }

@@ -23,6 +23,11 @@ output "balancer" {
   value       = module.region.balancer
 }
 
+output "registry" {
+  description = "Where the release pushes the container image, for `ecs`."
+  value       = module.region.registry
+}
+
 output "buckets" {
   description = "Buckets by their purpose."
   value       = module.region.buckets

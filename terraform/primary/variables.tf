@@ -48,6 +48,12 @@ variable "nat" {
   default     = false
 }
 
+variable "shell_zone" {
+  description = "Number of the zone in which the EC2 Instance Connect Endpoint stands, the way to every shell: name another while that zone is lost."
+  type        = number
+  default     = 1
+}
+
 variable "rate_limit" {
   description = "Requests that one address may send in five minutes, by a web firewall; null for no firewall."
   type        = number

@@ -14,10 +14,12 @@ import urllib.request
 
 import boto3
 
+from tools import regions
+
 HERE = pathlib.Path(__file__).resolve().parent
 ROOTS = ("bootstrap", "global", "primary", "failover")
 MODULES = ("modules/bucket", "modules/region")
-REGIONS = {"a": "eu-west-1", "b": "eu-central-1"}
+REGIONS = regions.NAMES
 PROVIDER = "registry.terraform.io/hashicorp/aws/5.100.0"
 DEBIAN = "ami-0deb1300000000001"
 IMAGE, NEW_IMAGE = "ami-0deb1300000000002", "ami-0deb1300000000003"
@@ -73,6 +75,7 @@ class Configuration:
         self.top = folder / "terraform"
         ignored = shutil.ignore_patterns(".terraform", "*.tfstate*", "*.tfvars", "*_override.tf", "backend.hcl", "__pycache__")
         shutil.copytree(HERE.parent, self.top, ignore=ignored)
+        shutil.copy(HERE.parents[1] / "regions.json", folder)
         # Much of a command's time is its start, in which the provider describes itself: it need not be careful with memory.
         settings = {"TF_IN_AUTOMATION": "1", "TF_CLI_ARGS": "-no-color", "CHECKPOINT_DISABLE": "1", "GOGC": "400"}
         self.env = os.environ | settings | provider_settings(folder.parent) | (extra or {})

@@ -5,6 +5,7 @@
 - It forgets in which region the service of an endpoint is, for whom its names are, and of which network a zone is.
 - It mixes up requests that come at the same time, and takes one that is sent again for a second one.
 - It knows no EC2 Instance Connect Endpoint, no instance refresh, and does not switch detailed monitoring of an instance.
+- It knows no quota of processors; here an account has as few as a new one may have, until it asks for more.
 - It keeps the lock of a bucket as it is once the bucket holds something, which the cloud does not, and cannot delete the mark
   of a deletion.
 - It starts a version of a launch template from nothing, whatever its source is, and counts the template's own tags among those
@@ -30,6 +31,7 @@ from moto.kms.responses import KmsResponse
 from moto.route53.responses import Route53
 from moto.s3.models import FakeBucket, FakeDeleteMarker, S3Backend
 from moto.server import DomainDispatcherApplication, main
+from moto.servicequotas.responses import ServiceQuotasResponse
 
 
 def replicate_key(self):
@@ -90,6 +92,27 @@ def create_zone_of_network(request):
     return made
 
 
+class Quotas:
+    """Processors of instances, by region: as few as a new account may have, until more are asked for."""
+
+    NEW = 5
+    CODE = "L-1216C47A"
+
+    def __init__(self):
+        self.raised = {}
+
+    def get(self, response):
+        asked = json.loads(response.body)
+        if (asked["ServiceCode"], asked["QuotaCode"]) != ("ec2", self.CODE):
+            return get_service_quota(response)
+        return json.dumps({"Quota": {**asked, "Value": self.raised.get(response.region, float(self.NEW))}})
+
+    def request(self, response):
+        asked = json.loads(response.body)
+        self.raised[response.region] = asked["DesiredValue"]
+        return json.dumps({"RequestedQuota": {**asked, "Status": "APPROVED"}})
+
+
 class ConnectEndpoints:
     """The endpoints of all regions, by their ids."""
 
@@ -145,7 +168,9 @@ def answer_once(application, environ, start_response):
 
 
 DomainDispatcherApplication.__call__ = answer_once
-endpoints = ConnectEndpoints()
+endpoints, quotas, get_service_quota = ConnectEndpoints(), Quotas(), ServiceQuotasResponse.get_service_quota
+ServiceQuotasResponse.get_service_quota = lambda response: quotas.get(response)
+ServiceQuotasResponse.request_service_quota_increase = lambda response: quotas.request(response)
 EC2Response.create_instance_connect_endpoint = lambda request: endpoints.create(request)
 EC2Response.describe_instance_connect_endpoints = lambda request: endpoints.describe(request)
 EC2Response.delete_instance_connect_endpoint = lambda request: endpoints.delete(request)

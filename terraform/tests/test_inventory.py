@@ -38,8 +38,8 @@ def test_the_playbooks_find_every_host_in_its_groups(ansible, hosts):
     # Ansible marks what the cloud said.
     known = json.loads(ansible("ansible-inventory", "--list"), object_hook=lambda found: found.get("__ansible_unsafe", found))
     for name, found in hosts.items():
-        assert set(known[f"region_{name}"]["hosts"]) == set(found)
-        for host, one in found.items():
+        assert set(known[f"region_{name}"]["hosts"]) == {host.removeprefix("dob-api-") for host in found}
+        for host, one in ((host.removeprefix("dob-api-"), one) for host, one in found.items()):
             assert host in known[one["role"]]["hosts"]
             assert known["_meta"]["hostvars"][host]["ec2_private_ip_address"] == one["address"]
     assert len(known["database"]["hosts"]) == 6 and len(known["monitoring"]["hosts"]) == 2
@@ -47,16 +47,16 @@ def test_the_playbooks_find_every_host_in_its_groups(ansible, hosts):
 
 @pytest.mark.parametrize("name", cloud.REGIONS)
 def test_a_database_host_has_its_place_its_passwords_and_its_buckets(applied, ansible, hosts, secrets, name):
-    host = f"dob-api-{name}-db2"
+    host = f"{name}-db2"
     asked = f"msg={{{{ [{', '.join(WANTED)}] | to_json }}}}"
     said = ansible("ansible", host, "--playbook-dir", ".", "-o", "-m", "debug", "-a", asked)
     known = dict(zip(WANTED, json.loads(json.loads(said.partition("=>")[2])["msg"]), strict=True))
     stored = secrets[cloud.REGIONS[name]]
     assert known == {
         "region": name,
-        "zone": hosts[name][host]["zone"],
-        "address": hosts[name][host]["address"],
-        "ansible_host": hosts[name][host]["address"],
+        "zone": hosts[name][f"dob-api-{host}"]["zone"],
+        "address": hosts[name][f"dob-api-{host}"]["address"],
+        "ansible_host": hosts[name][f"dob-api-{host}"]["address"],
         "service_database_password": stored["/dob-api/database-password"],
         "patroni_superuser_password": stored["/dob-api/patroni-superuser-password"],
         "pgbackrest_repositories": {

@@ -69,11 +69,15 @@ def test_all_that_keeps_data_is_encrypted(everything):
     assert encrypted == {bucket["bucket"] for bucket in of(everything, "aws_s3_bucket")}
 
 
+# What is called a policy there is none, or stands in a resource of its own.
+NO_PERMISSIONS = {"aws_s3_bucket", "aws_ecr_lifecycle_policy"}
+
+
 def policies(resources):
     """Every policy document of a plan, with the resource that it stands in."""
     for one in resources:
         for name in ("policy", "assume_role_policy"):
-            if one["mode"] == "managed" and one["type"] != "aws_s3_bucket" and isinstance(one["values"].get(name), str):
+            if one["mode"] == "managed" and one["type"] not in NO_PERMISSIONS and isinstance(one["values"].get(name), str):
                 yield one, json.loads(one["values"][name])
 
 

@@ -58,6 +58,17 @@ def test_a_host_whose_hardware_fails_is_moved_to_other_hardware(region):
     assert watched == hosts and len(hosts) == 4
 
 
+def test_another_size_stops_no_host_that_keeps_data(full_plan):
+    """A change of type stops a host, and all of a region's at once: Terraform only writes the new type into a tag."""
+    hosts = [one["change"] for one in full_plan["resource_changes"] if one["type"] == "aws_instance"]
+    assert len(hosts) == 4
+    for change in hosts:
+        assert change["actions"] == ["update"] and change["before"]["instance_type"] == change["after"]["instance_type"]
+        assert change["before"]["tags"]["Type"] != change["after"]["tags"]["Type"]
+    volumes = [one["change"] for one in full_plan["resource_changes"] if one["type"] == "aws_ebs_volume"]
+    assert {tuple(change["actions"]) for change in volumes} <= {("update",), ("no-op",)}
+
+
 def test_data_stands_on_volumes_of_its_own_in_three_zones(region):
     volumes = {volume["id"]: volume["availability_zone"] for volume in of(region, "aws_ebs_volume")}
     hosts = {host["id"]: host["availability_zone"] for host in of(region, "aws_instance")}
@@ -66,10 +77,26 @@ def test_data_stands_on_volumes_of_its_own_in_three_zones(region):
     assert all(volumes[volume] == hosts[host] for volume, host in attached) and len(set(hosts.values())) == 3
 
 
+# What the hosts themselves call, each with the file and the line that does; an endpoint costs about eight dollars a month and zone.
+CALLERS = {
+    "s3": ("ansible/roles/pgbackrest/templates", "-s3-bucket={{ repository.bucket }}"),
+    "ssm": ("ami/root/usr/libexec/dob-api-settings", "https://ssm.$region.$domain/"),
+    "sns": ("ansible/roles/monitoring/templates", "sns_configs"),
+}
+
+
+def test_every_endpoint_has_a_caller():
+    for service, (place, line) in CALLERS.items():
+        found = cloud.HERE.parents[1] / place
+        assert any(line in file.read_text() for file in ([found] if found.is_file() else found.iterdir())), service
+
+
 def test_hosts_reach_what_they_need_of_the_cloud_without_the_internet(region):
     endpoints = {one["service_name"].removeprefix("com.amazonaws."): one for one in of(region, "aws_vpc_endpoint")}
-    own = next(name.removesuffix(".kms") for name in endpoints if name.endswith(".kms"))
-    assert set(endpoints) >= {f"{own}.{service}" for service in ("s3", "ssm", "logs", "kms", "secretsmanager")}
+    own = next(name.removesuffix(".ssm") for name in endpoints if name.endswith(".ssm"))
+    (other,) = {one for one in cloud.REGIONS.values() if one != own}
+    tasks = {"ecr.api", "ecr.dkr", "logs"} if [one for one in region if one["type"] == "aws_ecs_service"] else set()
+    assert set(endpoints) == {f"{own}.{service}" for service in {*CALLERS, *tasks}} | {f"{other}.s3"}
     assert endpoints[f"{own}.s3"]["vpc_endpoint_type"] == "Gateway"
     assert all(one["private_dns_enabled"] for name, one in endpoints.items() if name != f"{own}.s3")
 

@@ -33,6 +33,7 @@ def left(applied, region):
         # One that was deleted is remembered for a while.
         "clusters": [one for one in client("ecs").describe_clusters(clusters=["dob-api-a"])["clusters"] if one["status"] != "INACTIVE"],
         "firewalls": client("wafv2").list_web_acls(Scope="REGIONAL")["WebACLs"],
+        "registries": client("ecr").describe_repositories()["repositories"],
         "keys": ec2.describe_key_pairs()["KeyPairs"],
         "zones": client("route53").list_hosted_zones()["HostedZones"],
         "roles": [role for role in client("iam").list_roles()["Roles"] if role["RoleName"].startswith("dob-api")],

@@ -5,7 +5,19 @@ mock_provider "aws" {
 }
 
 mock_provider "aws" {
-  alias = "b"
+  alias           = "b"
+  override_during = plan
+
+  mock_resource "aws_acm_certificate" {
+    defaults = {
+      domain_validation_options = [{
+        domain_name           = "api.dob.example.com"
+        resource_record_name  = "_1.api.dob.example.com."
+        resource_record_type  = "CNAME"
+        resource_record_value = "_2.acm-validations.aws."
+      }]
+    }
+  }
 }
 
 variables {
@@ -42,5 +54,20 @@ run "any_repository_of_an_owner_is_refused" {
 
   variables {
     repository = "owner/*"
+  }
+}
+
+# Destroying a region then leaves the record by which the other renews its certificate.
+run "the_record_that_validates_the_public_name_belongs_to_no_region" {
+  command = plan
+
+  assert {
+    condition     = aws_acm_certificate.this.domain_name == "api.dob.example.com" && aws_acm_certificate.this.validation_method == "DNS"
+    error_message = "another name is validated"
+  }
+
+  assert {
+    condition     = aws_route53_record.validation.name == "_1.api.dob.example.com." && aws_route53_record.validation.records == toset(["_2.acm-validations.aws."])
+    error_message = "the record is another one than the certificate asks for"
   }
 }

@@ -66,6 +66,15 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
       noncurrent_days = var.keep_replaced_days
     }
 
+    # The mark of a deletion whose versions are gone slows listings down. A rule by age, where there is one, removes it too.
+    dynamic "expiration" {
+      for_each = var.expire_days == null ? [true] : []
+
+      content {
+        expired_object_delete_marker = true
+      }
+    }
+
     abort_incomplete_multipart_upload {
       days_after_initiation = 7
     }

@@ -3,10 +3,12 @@
 locals {
   # The failover records of the global root point to this name.
   regional_name = "${local.region}.${var.domain}"
+  health_path   = "/healthz"
   targets = merge(
     { hosts = { kind = "instance", weight = var.ecs == null ? 100 : 100 - var.ecs.weight } },
     var.ecs == null ? {} : { tasks = { kind = "ip", weight = var.ecs.weight } },
   )
+  validation = { for option in aws_acm_certificate.this.domain_validation_options : option.domain_name => option }
 }
 
 data "aws_route53_zone" "this" {
@@ -23,20 +25,19 @@ resource "aws_acm_certificate" "this" {
   }
 }
 
+# The record for the name that both regions serve is the same for both certificates, so it stands in the global root: it
+# outlives a region that is destroyed.
 resource "aws_route53_record" "validation" {
-  for_each = { public = "api.${var.domain}", regional = local.regional_name }
-  zone_id  = data.aws_route53_zone.this.zone_id
-  name     = one([for option in aws_acm_certificate.this.domain_validation_options : option.resource_record_name if option.domain_name == each.value])
-  type     = one([for option in aws_acm_certificate.this.domain_validation_options : option.resource_record_type if option.domain_name == each.value])
-  records  = [for option in aws_acm_certificate.this.domain_validation_options : option.resource_record_value if option.domain_name == each.value]
-  ttl      = 300
-  # The name that both regions serve is validated by the same record in both.
-  allow_overwrite = true
+  zone_id = data.aws_route53_zone.this.zone_id
+  name    = local.validation[local.regional_name].resource_record_name
+  type    = local.validation[local.regional_name].resource_record_type
+  records = [local.validation[local.regional_name].resource_record_value]
+  ttl     = 300
 }
 
 resource "aws_acm_certificate_validation" "this" {
   certificate_arn         = aws_acm_certificate.this.arn
-  validation_record_fqdns = [for record in aws_route53_record.validation : record.fqdn]
+  validation_record_fqdns = [aws_route53_record.validation.fqdn, local.validation["api.${var.domain}"].resource_record_name]
 }
 
 resource "aws_route53_record" "regional" {
@@ -83,7 +84,7 @@ resource "aws_lb_target_group" "this" {
   deregistration_delay = 40
 
   health_check {
-    path                = "/healthz"
+    path                = local.health_path
     matcher             = "200"
     interval            = 5
     timeout             = 2
@@ -153,6 +154,27 @@ resource "aws_wafv2_web_acl" "this" {
       rate_based_statement {
         limit              = var.rate_limit
         aggregate_key_type = "IP"
+
+        # Each of Route 53's checkers asks 30 times in five minutes: one that is blocked would take the region out of the DNS.
+        scope_down_statement {
+          not_statement {
+            statement {
+              byte_match_statement {
+                search_string         = local.health_path
+                positional_constraint = "EXACTLY"
+
+                field_to_match {
+                  uri_path {}
+                }
+
+                text_transformation {
+                  priority = 0
+                  type     = "NONE"
+                }
+              }
+            }
+          }
+        }
       }
     }
 

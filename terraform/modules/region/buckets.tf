@@ -57,4 +57,18 @@ data "aws_iam_policy_document" "write_logs" {
       identifiers = ["logdelivery.elasticloadbalancing.amazonaws.com"]
     }
   }
+
+  # Regions from before August 2022 deliver as an account of the balancer's own, and some know that account alone.
+  statement {
+    sid       = "OlderBalancerWrites"
+    actions   = ["s3:PutObject"]
+    resources = ["${local.bucket_arns.logs}/balancer/AWSLogs/${local.account}/*"]
+
+    principals {
+      type        = "AWS"
+      identifiers = [data.aws_elb_service_account.this.arn]
+    }
+  }
 }
+
+data "aws_elb_service_account" "this" {}

@@ -1,19 +1,19 @@
-# How hosts reach the cloud's services without the internet.
+# How hosts reach the cloud's services without the internet: those alone that a host itself calls. The key is used for them by
+# the parameter store, the buckets and the topic. Each endpoint costs about eight dollars a month and zone.
 
 locals {
   endpoints = merge(
     {
-      ssm            = ["ssm:GetParameter", "ssm:GetParameters"]
-      logs           = ["logs:CreateLogStream", "logs:PutLogEvents"]
-      kms            = ["kms:Decrypt", "kms:GenerateDataKey"]
-      secretsmanager = ["secretsmanager:GetSecretValue"]
-      sns            = ["sns:Publish"]
+      ssm = ["ssm:GetParameter", "ssm:GetParameters"]
+      sns = ["sns:Publish"]
     },
     var.ecs == null ? {} : {
+      logs      = ["logs:CreateLogStream", "logs:PutLogEvents"]
       "ecr.api" = ["ecr:GetAuthorizationToken", "ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"]
       "ecr.dkr" = ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"]
     },
   )
+  shell_subnet = "data${var.shell_zone}"
   # The layers of an image in ECR lie in a bucket of the cloud's own.
   layers_bucket = "${local.arn}:s3:::prod-${local.region}-starport-layer-bucket/*"
 }
@@ -131,9 +131,10 @@ resource "aws_vpc_endpoint" "this" {
   tags                = { Name = "${local.prefix}-${each.key}" }
 }
 
-# The only way to a shell: ssh inside a tunnel that the cloud opens for those whose role may.
+# The only way to a shell: ssh inside a tunnel that the cloud opens for those whose role may. A network has one at most; it reaches
+# the hosts of all zones, and moves by `shell_zone` when its own zone is lost.
 resource "aws_ec2_instance_connect_endpoint" "this" {
-  subnet_id          = aws_subnet.this["data1"].id
+  subnet_id          = aws_subnet.this[local.shell_subnet].id
   security_group_ids = [aws_security_group.this["shell"].id]
   preserve_client_ip = false
   tags               = { Name = local.prefix }

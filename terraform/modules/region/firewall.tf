@@ -14,7 +14,7 @@ locals {
   outside = {
     internet       = ["0.0.0.0/0"]
     peer_service   = [cidrsubnet(var.peer.cidr, 5, local.tiers.service)]
-    peer_databases = [for zone in keys(local.zones) : "${cidrhost(cidrsubnet(var.peer.cidr, 8, zone), local.database_byte)}/32"]
+    peer_databases = [for place in values(local.databases[var.peer.name]) : "${place.address}/32"]
     peer_monitor   = ["${cidrhost(cidrsubnet(var.peer.cidr, 8, 1), local.monitoring_byte)}/32"]
   }
 

@@ -2,14 +2,25 @@
 # volume that outlives it: a host that is replaced finds its data.
 
 locals {
-  database_byte   = 11
   monitoring_byte = 31
+  # Database hosts of both regions, by their addresses: a fourth stands beside the first of zone 1, and so on round the zones.
+  networks = {
+    (var.name)      = { cidr = var.cidr, databases = var.databases }
+    (var.peer.name) = { cidr = var.peer.cidr, databases = var.peer.databases }
+  }
+  databases = { for region, network in local.networks : region => {
+    for number in range(1, network.databases + 1) : "db${number}" => {
+      zone    = (number - 1) % 3 + 1
+      byte    = 11 + 3 * floor((number - 1) / 3)
+      address = cidrhost(cidrsubnet(network.cidr, 8, (number - 1) % 3 + 1), 11 + 3 * floor((number - 1) / 3))
+    }
+  } }
 
   hosts = merge(
-    { for zone in keys(local.zones) : "db${zone}" => {
+    { for name, place in local.databases[var.name] : name => {
       role   = "database"
-      zone   = zone
-      byte   = local.database_byte
+      zone   = tostring(place.zone)
+      byte   = place.byte
       type   = local.types.database
       volume = local.size.database_volume
       mount  = "/var/lib/postgresql"
@@ -67,7 +78,9 @@ resource "aws_instance" "this" {
   monitoring              = true
   ebs_optimized           = true
   disable_api_termination = true
-  tags                    = merge(local.tags, { Name = "${local.prefix}-${each.key}", Role = each.value.role })
+  # The playbook resize gives a host the type of its tag, one host after another: a change of type stops a host, and Terraform
+  # would stop all of them at once.
+  tags = merge(local.tags, { Name = "${local.prefix}-${each.key}", Role = each.value.role, Type = each.value.type })
 
   # An empty volume gets a file system; one with data is mounted as it is.
   user_data = <<-EOT
@@ -94,7 +107,7 @@ resource "aws_instance" "this" {
   }
 
   lifecycle {
-    ignore_changes = [ami, user_data]
+    ignore_changes = [ami, user_data, instance_type]
   }
 }
 

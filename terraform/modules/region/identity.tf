@@ -106,4 +106,10 @@ data "aws_iam_policy_document" "write_flow_logs" {
     actions   = ["logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"]
     resources = ["${aws_cloudwatch_log_group.this["flow"].arn}:*"]
   }
+
+  # Looks for its group among all: the action knows no single one.
+  statement {
+    actions   = ["logs:DescribeLogGroups"]
+    resources = ["*"]
+  }
 }

@@ -6,7 +6,7 @@ data "aws_partition" "this" {}
 data "aws_availability_zones" "this" {
   filter {
     name   = "zone-name"
-    values = [for letter in ["a", "b", "c"] : "${data.aws_region.this.name}${letter}"]
+    values = [for letter in var.zones : "${data.aws_region.this.id}${letter}"]
   }
 }
 
@@ -19,25 +19,17 @@ locals {
   project = "dob-api"
   prefix  = "${local.project}-${var.name}"
   account = data.aws_caller_identity.this.account_id
-  region  = data.aws_region.this.name
+  region  = data.aws_region.this.id
   arn     = "arn:${data.aws_partition.this.partition}"
   key_arn = data.aws_kms_key.this.arn
   peered  = var.peering != null
 
   tags = { Project = local.project, Region = var.name }
 
-  sizes = {
-    small  = { hosts = [2, 6], database_volume = 20, service = "micro", database = "small", monitoring = "micro" }
-    medium = { hosts = [3, 12], database_volume = 100, service = "small", database = "large", monitoring = "small" }
-    large  = { hosts = [6, 30], database_volume = 500, service = "medium", database = "2xlarge", monitoring = "medium" }
-  }
-  size = local.sizes[var.size]
-
-  families = {
-    x86_64 = { burst = "t3", steady = "m6i" }
-    arm64  = { burst = "t4g", steady = "m6g" }
-  }
-  family = local.families[var.architecture]
+  # What a size means; './dev infra check' reads it too.
+  catalogue = jsondecode(file("${path.module}/sizes.json"))
+  size      = local.catalogue.sizes[var.size]
+  family    = local.catalogue.families[var.architecture]
   types = {
     service    = "${local.family.burst}.${local.size.service}"
     monitoring = "${local.family.burst}.${local.size.monitoring}"

@@ -2,10 +2,10 @@
 # while the other region is not. Programs use the fixed addresses, and need no name server.
 
 locals {
-  networks = { (var.name) = var.cidr, (var.peer.name) = var.peer.cidr }
-  names = merge([for region, cidr in local.networks : {
-    for name, host in local.hosts : "${region}-${name}" => cidrhost(cidrsubnet(cidr, 8, tonumber(host.zone)), host.byte)
-  }]...)
+  names = merge([for region, network in local.networks : merge(
+    { for name, place in local.databases[region] : "${region}-${name}" => place.address },
+    { "${region}-monitor" = cidrhost(cidrsubnet(network.cidr, 8, 1), local.monitoring_byte) },
+  )]...)
 }
 
 resource "aws_route53_zone" "internal" {

@@ -1,7 +1,7 @@
 # Three zones. Only the balancer, and NAT if it is asked for, stand in public subnets.
 
 locals {
-  zones = { for index, name in sort(data.aws_availability_zones.this.names) : index + 1 => name }
+  zones = { for index, letter in var.zones : index + 1 => "${local.region}${letter}" }
 
   # A tier is a block of 21 bits, so that one rule names it in all zones; a subnet's third byte ends with its zone.
   tiers      = { data = 0, service = 1, public = 2 }
@@ -24,8 +24,8 @@ resource "aws_vpc" "this" {
 
   lifecycle {
     precondition {
-      condition     = length(local.zones) == 3
-      error_message = "The service needs the availability zones a, b and c, and ${local.region} has not all three for this account: take another region in modules/regions."
+      condition     = length(setsubtract(values(local.zones), data.aws_availability_zones.this.names)) == 0
+      error_message = "${local.region} has not all of the availability zones ${join(", ", var.zones)} for this account: name other zones, or another region, in regions.json."
     }
   }
 }

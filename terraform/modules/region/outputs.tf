@@ -32,6 +32,11 @@ output "balancer" {
   value       = { name = local.regional_name, address = aws_lb.this.dns_name }
 }
 
+output "registry" {
+  description = "Where the release pushes the container image, for `ecs`."
+  value       = aws_ecr_repository.this.repository_url
+}
+
 output "buckets" {
   description = "Buckets by their purpose."
   value       = { for name, bucket in module.bucket : name => bucket.name }

@@ -3,16 +3,15 @@
 locals {
   # The settings of DOB_API_* and DATABASE_*, without secrets; the image fetches those by the host's role. Databases stand
   # by address, own region first, so that no name server is needed to reach them; their certificates hold the addresses.
-  database_hosts = concat(
-    [for zone in keys(local.zones) : cidrhost(cidrsubnet(var.cidr, 8, zone), local.database_byte)],
-    [for zone in keys(local.zones) : cidrhost(cidrsubnet(var.peer.cidr, 8, zone), local.database_byte)],
-  )
+  database_hosts = flatten([for region in [var.name, var.peer.name] : values(local.databases[region])[*].address])
   settings = {
     DATABASE_URL           = "postgres://dob@${join(",", local.database_hosts)}/dob"
     DOB_API_LISTEN         = "0.0.0.0:8080"
     DOB_API_ADMIN_LISTEN   = "0.0.0.0:9080"
     DOB_API_WRITE_PATIENCE = "30s"
   }
+  # With one thread, a busy host shows half of its two processors: at the target, not above it, and the group would not grow.
+  threads  = local.catalogue.processors[local.size.service]
   launched = var.image == null ? 0 : 1
 }
 
@@ -22,7 +21,7 @@ resource "aws_launch_template" "service" {
   description   = "Service hosts; each roll-out is a version of its own"
   image_id      = var.image
   instance_type = local.types.service
-  user_data     = base64encode(join("", [for name, value in local.settings : "${name}=${value}\n"]))
+  user_data     = base64encode(join("", [for name, value in merge(local.settings, { DOB_API_THREADS = local.threads }) : "${name}=${value}\n"]))
   tags          = { Name = local.prefix, Role = "service" }
 
   instance_initiated_shutdown_behavior = "terminate"
@@ -64,7 +63,7 @@ resource "aws_launch_template" "service" {
 
   lifecycle {
     create_before_destroy = true
-    # A roll-out makes a version with the image it brings, and describes it.
+    # A roll-out makes a version of the newest one with the image it brings, and describes it.
     ignore_changes = [image_id, description]
   }
 }

@@ -18,9 +18,36 @@ variable "cidr" {
   }
 }
 
+variable "zones" {
+  description = "Letters of the three availability zones, in the order in which hosts are numbered."
+  type        = list(string)
+  default     = ["a", "b", "c"]
+
+  validation {
+    condition     = length(distinct(var.zones)) == 3 && alltrue([for zone in var.zones : can(regex("^[a-z]$", zone))])
+    error_message = "A region stands in three zones, each named by its letter: write zones as [\"a\", \"b\", \"c\"] in regions.json."
+  }
+}
+
+variable "databases" {
+  description = "How many database hosts the region has: one in each zone, and more if named."
+  type        = number
+  default     = 3
+
+  validation {
+    condition     = contains(range(3, 10), var.databases)
+    error_message = "A region has 3 to 9 database hosts, one in each zone first: correct databases in regions.json."
+  }
+}
+
 variable "peer" {
-  description = "The other region: its letter, where it is, and its addresses."
-  type        = object({ name = string, region = string, cidr = string })
+  description = "The other region: its letter, where it is, its addresses, and how many database hosts it has."
+  type        = object({ name = string, region = string, cidr = string, databases = optional(number, 3) })
+
+  validation {
+    condition     = contains(range(3, 10), var.peer.databases)
+    error_message = "The other region has 3 to 9 database hosts: correct databases in regions.json."
+  }
 
   validation {
     condition     = can(regex("^[a-z]$", var.peer.name)) && var.peer.name != var.name
@@ -128,14 +155,25 @@ variable "nat" {
   default     = false
 }
 
+variable "shell_zone" {
+  description = "Number of the zone in which the EC2 Instance Connect Endpoint stands, the way to every shell: name another while that zone is lost."
+  type        = number
+  default     = 1
+
+  validation {
+    condition     = contains([1, 2, 3], var.shell_zone)
+    error_message = "The zones are 1, 2 and 3: name one of them."
+  }
+}
+
 variable "rate_limit" {
   description = "Requests that one address may send in five minutes, by a web firewall; null for no firewall."
   type        = number
   default     = null
 
   validation {
-    condition     = var.rate_limit == null ? true : var.rate_limit >= 10 && var.rate_limit <= 2000000000
-    error_message = "The rate limit is from 10 to 2,000,000,000 requests in five minutes; null for none."
+    condition     = var.rate_limit == null ? true : var.rate_limit >= 100 && var.rate_limit <= 2000000000
+    error_message = "The rate limit is from 100 to 2,000,000,000 requests in five minutes, as many clients may share an address; null for none."
   }
 }
 

@@ -1,9 +1,6 @@
-# Which regions there are, and where: the one plan that all roots share.
+# Which regions there are, and where: regions.json, which every root and every program of the project reads.
 
 output "all" {
-  description = "Each region by its letter: where it is, and its addresses."
-  value = {
-    a = { region = "eu-west-1", cidr = "10.0.0.0/16" }
-    b = { region = "eu-central-1", cidr = "10.1.0.0/16" }
-  }
+  description = "Each region by its letter: where it is, its zones, its addresses, and how many database hosts it has."
+  value       = jsondecode(file("${path.module}/../../../regions.json"))
 }

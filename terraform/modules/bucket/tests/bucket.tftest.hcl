@@ -27,6 +27,11 @@ run "a_bucket_is_private_versioned_and_encrypted" {
   }
 
   assert {
+    condition     = aws_s3_bucket_lifecycle_configuration.this.rule[0].expiration[0].expired_object_delete_marker
+    error_message = "marks of deletions whose versions are gone stay, and slow listings down"
+  }
+
+  assert {
     condition     = length(aws_s3_bucket_object_lock_configuration.this) == 0
     error_message = "a bucket is locked that was not to be"
   }
@@ -98,5 +103,19 @@ run "deleting_at_once_is_refused" {
 
   variables {
     expire_days = 0
+  }
+}
+
+run "a_bucket_has_one_rule_that_expires_objects" {
+  command = plan
+
+  variables {
+    expire_days = 30
+  }
+
+  # The cloud refuses two expirations of the same objects; one by age removes the marks too.
+  assert {
+    condition     = length(flatten([for rule in aws_s3_bucket_lifecycle_configuration.this.rule : rule.expiration])) == 1
+    error_message = "two rules expire the same objects"
   }
 }

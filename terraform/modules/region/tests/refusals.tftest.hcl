@@ -10,7 +10,7 @@ mock_provider "aws" {
   }
 
   mock_data "aws_region" {
-    defaults = { name = "eu-west-1" }
+    defaults = { id = "eu-west-1" }
   }
 
   mock_data "aws_partition" {
@@ -212,5 +212,59 @@ run "a_region_of_two_zones_is_refused" {
   override_data {
     target = data.aws_availability_zones.this
     values = { names = ["eu-west-1a", "eu-west-1b"] }
+  }
+}
+
+run "a_zone_that_is_named_twice_is_refused" {
+  command         = plan
+  expect_failures = [var.zones]
+
+  variables {
+    zones = ["a", "a", "b"]
+  }
+}
+
+run "fewer_database_hosts_than_zones_is_refused" {
+  command         = plan
+  expect_failures = [var.databases]
+
+  variables {
+    databases = 2
+  }
+}
+
+run "a_broken_number_of_database_hosts_is_refused" {
+  command         = plan
+  expect_failures = [var.databases]
+
+  variables {
+    databases = 3.5
+  }
+}
+
+run "fewer_database_hosts_than_zones_in_the_other_region_is_refused" {
+  command         = plan
+  expect_failures = [var.peer]
+
+  variables {
+    peer = { name = "b", region = "eu-central-1", cidr = "10.1.0.0/16", databases = 0 }
+  }
+}
+
+run "a_shell_in_a_zone_there_is_not_is_refused" {
+  command         = plan
+  expect_failures = [var.shell_zone]
+
+  variables {
+    shell_zone = 4
+  }
+}
+
+run "a_rate_limit_that_blocks_clients_behind_one_address_is_refused" {
+  command         = plan
+  expect_failures = [var.rate_limit]
+
+  variables {
+    rate_limit = 30
   }
 }

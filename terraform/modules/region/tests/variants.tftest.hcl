@@ -10,7 +10,7 @@ mock_provider "aws" {
   }
 
   mock_data "aws_region" {
-    defaults = { name = "eu-west-1" }
+    defaults = { id = "eu-west-1" }
   }
 
   mock_data "aws_partition" {
@@ -56,6 +56,16 @@ run "a_region_without_settings_has_no_extras" {
     condition     = [for host in ["db1", "db2", "db3", "monitor"] : aws_instance.this[host].private_ip] == ["10.0.1.11", "10.0.2.11", "10.0.3.11", "10.0.1.31"]
     error_message = "hosts stand at other addresses than the playbooks and the other region know"
   }
+
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.balancer) == 0
+    error_message = "an alarm rings that nobody answers, before there is anybody to answer"
+  }
+
+  assert {
+    condition     = toset(keys(aws_vpc_endpoint.this)) == toset(["ssm", "sns"])
+    error_message = "an endpoint is paid for that no host calls, or one is missing"
+  }
 }
 
 run "a_rate_limit_makes_a_web_firewall" {
@@ -68,6 +78,13 @@ run "a_rate_limit_makes_a_web_firewall" {
   assert {
     condition     = aws_wafv2_web_acl.this[0].rule[*].statement[0].rate_based_statement[0].limit == tolist([2000])
     error_message = "the web firewall does not limit to 2000"
+  }
+
+  assert {
+    condition = one([
+      for rule in aws_wafv2_web_acl.this[0].rule : rule.statement[0].rate_based_statement[0].scope_down_statement[0].not_statement[0].statement[0].byte_match_statement[0]
+    ]).search_string == aws_lb_target_group.this["hosts"].health_check[0].path
+    error_message = "the web firewall counts the health checks of Route 53, and may take the region out of the DNS"
   }
 }
 
@@ -101,9 +118,24 @@ run "an_image_makes_service_hosts" {
       DATABASE_URL=postgres://dob@10.0.1.11,10.0.2.11,10.0.3.11,10.1.1.11,10.1.2.11,10.1.3.11/dob
       DOB_API_ADMIN_LISTEN=0.0.0.0:9080
       DOB_API_LISTEN=0.0.0.0:8080
+      DOB_API_THREADS=2
       DOB_API_WRITE_PATIENCE=30s
     EOT
     error_message = "hosts get other settings, or a secret"
+  }
+
+  # All serving threads busy, and nothing else: the least that a host shows when it can take no more.
+  assert {
+    condition = alltrue([
+      for size in local.catalogue.sizes :
+      100 * local.threads / local.catalogue.processors[size.service] > 1.2 * aws_autoscaling_policy.service[0].target_tracking_configuration[0].target_value
+    ])
+    error_message = "hosts that can take no more do not show what makes the group grow"
+  }
+
+  assert {
+    condition     = toset(keys(aws_cloudwatch_metric_alarm.balancer)) == toset(["errors", "refused", "slow", "unhealthy"])
+    error_message = "nothing rolls a bad version back"
   }
 }
 
@@ -128,6 +160,11 @@ run "containers_share_the_requests_by_their_weight" {
   assert {
     condition     = contains(keys(aws_vpc_endpoint.this), "ecr.api") && contains(keys(aws_vpc_endpoint.this), "ecr.dkr")
     error_message = "containers cannot reach their registry"
+  }
+
+  assert {
+    condition     = contains(keys(aws_vpc_endpoint.this), "logs") && aws_ecr_repository.this.name == "dob-api"
+    error_message = "containers cannot write their log, or have no registry"
   }
 }
 
@@ -167,5 +204,61 @@ run "a_region_that_was_asked_accepts" {
   assert {
     condition     = length(aws_vpc_peering_connection.this) == 0 && length(aws_vpc_peering_connection_accepter.this) == 1 && length(aws_route.peer) == 2
     error_message = "no peering is accepted, or no route leads over it"
+  }
+}
+
+run "a_fourth_database_host_stands_beside_the_first_in_every_list" {
+  command = plan
+
+  variables {
+    image     = "ami-0123456789abcdef0"
+    databases = 4
+    peer      = { name = "b", region = "eu-central-1", cidr = "10.1.0.0/16", databases = 5 }
+  }
+
+  assert {
+    condition     = aws_instance.this["db4"].private_ip == "10.0.1.14" && aws_ebs_volume.data["db4"].availability_zone == "eu-west-1a"
+    error_message = "the fourth database host stands elsewhere than beside the first"
+  }
+
+  assert {
+    condition     = strcontains(base64decode(aws_launch_template.service[0].user_data), "@10.0.1.11,10.0.2.11,10.0.3.11,10.0.1.14,10.1.1.11,10.1.2.11,10.1.3.11,10.1.1.14,10.1.2.14/dob")
+    error_message = "the services do not know all database hosts"
+  }
+
+  assert {
+    condition     = aws_route53_record.host["b-db5"].records == toset(["10.1.2.14"]) && !contains(keys(aws_route53_record.host), "a-db5")
+    error_message = "a host has no name, or a name has no host"
+  }
+
+  assert {
+    condition     = contains(keys(aws_vpc_security_group_ingress_rule.this), "replication_in 10.1.2.14/32")
+    error_message = "a database host of the other region is shut out"
+  }
+}
+
+run "the_way_to_a_shell_moves_out_of_a_lost_zone" {
+  command = plan
+
+  variables {
+    shell_zone = 2
+  }
+
+  assert {
+    condition     = aws_subnet.this[local.shell_subnet].availability_zone == "eu-west-1b"
+    error_message = "the endpoint stands in another zone than was named"
+  }
+}
+
+run "zones_are_numbered_in_the_order_in_which_they_are_named" {
+  command = plan
+
+  variables {
+    zones = ["c", "a", "b"]
+  }
+
+  assert {
+    condition     = [for name in ["data1", "data2", "data3"] : aws_subnet.this[name].availability_zone] == ["eu-west-1c", "eu-west-1a", "eu-west-1b"]
+    error_message = "subnets stand in other zones than regions.json numbers"
   }
 }

@@ -1,0 +1,51 @@
+"""Publishing and rolling out, each as its own role: what Terraform grants it is what it calls, in both directions."""
+
+import pytest
+
+import emulator
+from conftest import script
+from lab.hosts import permissions
+from test_publish import disk  # noqa: F401 the fixtures are this module's too
+from test_roll_out import GROUP, group, interrupted  # noqa: F401
+
+# What the role is granted for other programs of its workflow.
+OTHERS = {
+    "release": {
+        *("s3:GetObject", "s3:PutObject", "s3:ListBucket"),  # aws s3 sync, of the apt repository
+        *("ecr:GetAuthorizationToken", "ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:CompleteLayerUpload"),  # skopeo
+        *("ecr:InitiateLayerUpload", "ecr:PutImage", "ecr:UploadLayerPart"),
+    },
+    "deploy": set(),
+}
+
+
+def used(role):
+    """The actions that the role's calls asked for so far."""
+    beside = set().union(*(permissions.BESIDE.get(action, set()) for action in permissions.recorded[role]))
+    return permissions.recorded[role] | {action.partition(" by ")[0] for action in beside}
+
+
+@pytest.mark.usefixtures("group")
+def test_publishing_uses_all_that_its_role_is_granted(disk):  # noqa: F811
+    permissions.recorded["release"].clear()
+    for version in ("1.0.0", "1.1.0"):
+        script("publish", disk(version, blocks=2), "--keep", "1", "--share", "210987654321")
+    assert used("release") | OTHERS["release"] == permissions.granted("release")
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_rolling_out_uses_all_that_its_role_is_granted(group):  # noqa: F811
+    permissions.recorded["deploy"].clear()
+    script("roll-out", "--rollback")
+    desired = {"LaunchTemplate": {"LaunchTemplateId": group.template, "Version": "2"}}
+    group.scaling.start_instance_refresh(AutoScalingGroupName=GROUP, DesiredConfiguration=desired)
+    script("roll-out", "--cancel")
+    group.image("1.2.0-broken")
+    script("roll-out", "1.2.0-broken", status=1)
+    assert used("deploy") | OTHERS["deploy"] == permissions.granted("deploy")
+
+
+def test_a_role_is_refused_what_it_is_not_granted(group, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("conftest.ROLES", {"roll-out": "drill"})
+    said = script("roll-out", group.old, status=1).stderr
+    assert "drill" in said and "not authorized to perform" in said and not emulator.calls

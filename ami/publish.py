@@ -4,9 +4,9 @@ import argparse
 import os
 import re
 
-import snapshot
-import terminal
-from terminal import Parser, Stop, say
+from ami import snapshot, terminal
+from ami.terminal import Stop, say
+from tools.arguments import Parser
 
 EPILOG = """
 Prints a line REGION IMAGE for each region. What is there already is not done again, so after Ctrl-C or an error run
@@ -22,7 +22,9 @@ def arguments():
     parser.add_argument("--region", default="eu-west-1", help="where it is registered (default: %(default)s)")
     parser.add_argument("--copy-to", default=["eu-central-1"], nargs="*", metavar="REGION", help="where it is copied to (default: eu-central-1)")
     parser.add_argument("--share", default=[], nargs="+", metavar="ACCOUNT", help="accounts that may launch it")
-    parser.add_argument("--keep", type=positive, default=5, metavar="N", help="how many images an architecture and a region keeps (default: %(default)s)")
+    parser.add_argument(
+        "--keep", type=positive, default=5, metavar="N", help="how many images an architecture and a region keeps (default: %(default)s)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
     return parser.parse_args()
 
@@ -112,7 +114,8 @@ def register(ec2, ebs, image, dry_run):
 def copy(ec2, image, source, region, dry_run):
     found = published(ec2, image)
     if found or dry_run:
-        return say(f"{image.name} is {found} already" if found else f"would copy {image.name} from {region} to {ec2.meta.region_name}") or found
+        say(f"{image.name} is {found} already" if found else f"would copy {image.name} from {region} to {ec2.meta.region_name}")
+        return found
     specifications = [{"ResourceType": kind, "Tags": image.tags} for kind in ("image", "snapshot")]
     return ec2.copy_image(Name=image.name, SourceImageId=source, SourceRegion=region, TagSpecifications=specifications)["ImageId"]
 
@@ -123,7 +126,8 @@ def snapshots_of(described):
 
 def share(ec2, found, accounts, dry_run):
     if dry_run:
-        return say(f"would share it in {ec2.meta.region_name} with {', '.join(accounts)}")
+        say(f"would share it in {ec2.meta.region_name} with {', '.join(accounts)}")
+        return
     ec2.modify_image_attribute(ImageId=found, LaunchPermission={"Add": [{"UserId": account} for account in accounts]})
     for disk in snapshots_of(ec2.describe_images(ImageIds=[found])["Images"][0]):
         ec2.modify_snapshot_attribute(SnapshotId=disk, Attribute="createVolumePermission", OperationType="add", UserIds=accounts)

@@ -5,8 +5,9 @@ import os
 import re
 import time
 
-import terminal
-from terminal import Parser, Progress, Stop, say
+from ami import terminal
+from ami.terminal import Progress, Stop, say
+from tools.arguments import Parser
 
 EPILOG = """
 The image is named by its id, or by the version that 'ami/publish' gave it. New hosts are launched before old ones
@@ -164,10 +165,13 @@ def start(region, wanted, without_alarms, dry_run):
     ringing = [name for name, state in alarms.items() if state == "ALARM"]
     if not without_alarms and (not alarms or ringing):
         raise Stop(
-            (f"these alarms ring, and would take it back at once: {', '.join(ringing)}: mend what they tell first" if ringing
-             else f"no alarm is named {region.group}-…: nothing would take a bad version back")
+            (
+                f"these alarms ring, and would take it back at once: {', '.join(ringing)}: mend what they tell first"
+                if ringing
+                else f"no alarm is named {region.group}-…: nothing would take a bad version back"
+            )
             + "; or say --without-alarms"
-        )  # fmt: skip
+        )
     names = [] if without_alarms else sorted(alarms)
     if dry_run:
         return say(f"would replace the hosts, watched by {', '.join(names) or 'no alarm'}")
@@ -176,7 +180,8 @@ def start(region, wanted, without_alarms, dry_run):
     started = region.scaling.start_instance_refresh(
         AutoScalingGroupName=region.group, Strategy="Rolling", DesiredConfiguration=desired, Preferences=preferences
     )
-    say(f"started {started['InstanceRefreshId']}; undo with --rollback while it runs, or afterwards with: ami/roll-out {before} --region {region.name}")
+    undo = f"ami/roll-out {before} --region {region.name}"
+    say(f"started {started['InstanceRefreshId']}; undo with --rollback while it runs, or afterwards with: {undo}")
     return started["InstanceRefreshId"]
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 
-from terminal import Progress, Stop, say
+from ami.terminal import Progress, Stop, say
 
 BLOCK = 512 * 1024
 EMPTY = bytes(BLOCK)
@@ -98,9 +98,13 @@ def send(ebs, file, journal):
 
     def put(number, content, checksum):
         ebs.put_snapshot_block(
-            SnapshotId=journal.snapshot, BlockIndex=number, BlockData=content, DataLength=BLOCK,
-            Checksum=base64.b64encode(checksum).decode(), ChecksumAlgorithm="SHA256",
-        )  # fmt: skip
+            SnapshotId=journal.snapshot,
+            BlockIndex=number,
+            BlockData=content,
+            DataLength=BLOCK,
+            Checksum=base64.b64encode(checksum).decode(),
+            ChecksumAlgorithm="SHA256",
+        )
         journal.add(number)
 
     # Few blocks wait in memory at a time. After an error, or Ctrl-C, what was not begun is dropped.
@@ -122,6 +126,9 @@ def send(ebs, file, journal):
         pool.shutdown(cancel_futures=True)
         progress.end()
     ebs.complete_snapshot(
-        SnapshotId=journal.snapshot, ChangedBlocksCount=total, ChecksumAlgorithm="SHA256",
-        Checksum=base64.b64encode(checksums.digest()).decode(), ChecksumAggregationMethod="LINEAR",
-    )  # fmt: skip
+        SnapshotId=journal.snapshot,
+        ChangedBlocksCount=total,
+        ChecksumAlgorithm="SHA256",
+        Checksum=base64.b64encode(checksums.digest()).decode(),
+        ChecksumAggregationMethod="LINEAR",
+    )

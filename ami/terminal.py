@@ -1,12 +1,7 @@
 """What the person at the terminal sees: progress on one line, errors in one sentence."""
 
-import pathlib
 import sys
 import time
-
-sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "packaging"))
-
-from arguments import Parser as Parser  # noqa: E402 it is found only now
 
 
 class Stop(Exception):

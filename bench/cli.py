@@ -7,22 +7,23 @@ import sys
 import time
 from pathlib import Path
 
-import database
-import report
-from arguments import Parser
-from contenders import Programs
-from machine import Noise, description, first_line
-from parts import PARTS, QUICK, Bench, progress
-from processes import Failure
+from bench import database, report
+from bench.contenders import Programs
+from bench.machine import Noise, description, first_line
+from bench.parts import PARTS, QUICK, Bench, progress
+from bench.processes import Failure
+from tools.arguments import Parser
 
 USERS = 1_000_000
 
 
 def arguments() -> argparse.Namespace:
     parser = Parser(
-        prog="./dev bench", description="Measure the service against limits and peers on a private PostgreSQL with one "
+        prog="./dev bench",
+        description="Measure the service against limits and peers on a private PostgreSQL with one "
         "million users, in turns. A whole run takes about 20 minutes and writes docs/speed.md with its plots; a part "
-        "of it only prints. Leave the machine alone meanwhile: the end says whether it was quiet enough.")
+        "of it only prints. Leave the machine alone meanwhile: the end says whether it was quiet enough.",
+    )
     parser.add_argument("--quick", action="store_true", help="the main ratios only, in under three minutes")
     parser.add_argument("--only", metavar="PART[,PART]", type=parts, help=f"these parts only: {', '.join(PARTS)}")
     parser.add_argument("--rounds", type=int, default=None, help="rounds of each part (default 5)")
@@ -53,17 +54,31 @@ def measure(chosen: argparse.Namespace) -> dict:
         if set(names) - {"growth"}:
             progress(f"filling PostgreSQL with {USERS:,} users")
             postgres.fill(USERS)
-        bench = Bench(Programs(chosen.service, chosen.peers), postgres, noise, USERS, quick=chosen.quick,
-                      rounds=chosen.rounds or (2 if chosen.quick else 5),
-                      seconds=chosen.seconds or (2 if chosen.quick else 4))
+        bench = Bench(
+            Programs(chosen.service, chosen.peers),
+            postgres,
+            noise,
+            USERS,
+            quick=chosen.quick,
+            rounds=chosen.rounds or (2 if chosen.quick else 5),
+            seconds=chosen.seconds or (2 if chosen.quick else 4),
+        )
         bench.results["binary"] = {"size": [chosen.service.stat().st_size / 1e6]}
         for name in names:
             PARTS[name](bench)
     about = description() | {
-        "date": time.strftime("%Y-%m-%d"), "minutes": round((time.monotonic() - began) / 60),
-        "rounds": bench.rounds, "seconds": bench.seconds, "command": " ".join(["./dev bench", *sys.argv[5:]]),
-        "versions": [first_line(str(chosen.service), "--version"), first_line("pgbench", "--version"),
-                     first_line("wrk", "-v"), first_line("rustc", "--version"), first_line("go", "version")],
+        "date": time.strftime("%Y-%m-%d"),
+        "minutes": round((time.monotonic() - began) / 60),
+        "rounds": bench.rounds,
+        "seconds": bench.seconds,
+        "command": " ".join(["./dev bench", *sys.argv[5:]]),
+        "versions": [
+            first_line(str(chosen.service), "--version"),
+            first_line("pgbench", "--version"),
+            first_line("wrk", "-v"),
+            first_line("rustc", "--version"),
+            first_line("go", "version"),
+        ],
     }
     return {"about": about, "noise": noise.summary(), "results": bench.results}
 

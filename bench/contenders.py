@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from database import Database
-from processes import Failure, free_port, running, wait_until
+from bench.database import Database
+from bench.processes import Failure, free_port, running, wait_until
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ class Contender:
 
 
 def service_settings(address: str, **others: str) -> dict[str, str]:
-    return {"DOB_API_LISTEN": address, "DOB_API_ADMIN_LISTEN": "127.0.0.1:0", "DOB_API_DRAIN_DELAY": "0s",
-            "RUST_LOG": "error", **others}
+    return {"DOB_API_LISTEN": address, "DOB_API_ADMIN_LISTEN": "127.0.0.1:0", "DOB_API_DRAIN_DELAY": "0s", "RUST_LOG": "error", **others}
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from processes import Failure, cpu_seconds, free_port, running, wait_until
+from bench.processes import Failure, cpu_seconds, free_port, running, wait_until
 
 SETTINGS = """
 listen_addresses = '127.0.0.1'
@@ -82,16 +82,14 @@ def server() -> Iterator[Database]:
         if user:
             shutil.chown(folder, user, user)
         data, log, port = folder / "data", folder / "log", free_port()
-        initdb = [str(programs / "initdb"), "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8",
-                  "--pgdata", str(data)]
+        initdb = [str(programs / "initdb"), "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "--pgdata", str(data)]
         with running(initdb, folder / "initdb.log", user=user) as process:
             if process.wait() != 0:
                 raise Failure(f"initdb failed: {(folder / 'initdb.log').read_text()[-500:]}")
         with (data / "postgresql.conf").open("a") as settings:
             settings.write(f"{SETTINGS}port = {port}\nunix_socket_directories = '{folder}'\n")
         (data / "pg_hba.conf").write_text(ACCESS)
-        with running([str(programs / "postgres"), "-D", str(data)], log, user=user,
-                     ends_by=signal.SIGQUIT) as process:
+        with running([str(programs / "postgres"), "-D", str(data)], log, user=user, ends_by=signal.SIGQUIT) as process:
             database = Database(folder, process.pid, port, programs)
             ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
             wait_until(lambda: subprocess.run(ready, check=False).returncode == 0, process, "PostgreSQL", log)

@@ -21,7 +21,7 @@ class Figure:
     def judge(self, values: list[float], noise: dict) -> str:
         """Reached, missed, or too noisy to tell: the machine was not quiet and the rounds do not agree, or far from it."""
         low, middle, high = spread(values)
-        if self.is_timed() and (noise["useless"] or noise["noisy"] and low < self.target < high):
+        if self.is_timed() and (noise["useless"] or (noise["noisy"] and low < self.target < high)):
             return "too noisy to tell"
         return "reached" if self.reached(middle) else f"missed by {self.shortfall(middle):.0%}"
 
@@ -45,7 +45,7 @@ def rate(part: str, one: str, other: str) -> Callable[[dict], list[float]]:
 
 
 def pairs(part: str, one: str, other: str, of: Callable[[dict], float]) -> Callable[[dict], list[float]]:
-    return lambda results: [of(a) / of(b) for a, b in zip(results[part][one], results[part][other])]
+    return lambda results: [of(a) / of(b) for a, b in zip(results[part][one], results[part][other], strict=True)]
 
 
 def cpu(result: dict) -> float:
@@ -63,27 +63,32 @@ FIGURES = [
     Figure("GET/s against Go with pool limits", "get", 5.5, True, rate("get", "dob-api", GO)),
     Figure("GET/s against our HTTP path without a store", "get", 0.47, True, rate("get", "dob-api", "no-store")),
     Figure("GET/s, embedded store against PostgreSQL", "get", 1.0, True, rate("get", "dob-api-embedded", "dob-api")),
-    Figure("CPU a GET, service + PostgreSQL, against Go with pool limits", "get", 1 / 8, False,
-           pairs("get", "dob-api", GO, cpu)),
-    Figure("p99 of GETs at saturation against Go with pool limits", "get", 0.05, False,
-           pairs("get", "dob-api", GO, lambda result: result["p99"])),
+    Figure("CPU a GET, service + PostgreSQL, against Go with pool limits", "get", 1 / 8, False, pairs("get", "dob-api", GO, cpu)),
+    Figure("p99 of GETs at saturation against Go with pool limits", "get", 0.05, False, pairs("get", "dob-api", GO, lambda result: result["p99"])),
     Figure("PUT/s against pgbench's best", "put", 2.3, True, rate("put", "dob-api", "pgbench")),
     Figure("PUT/s against axum + sqlx", "put", 4.0, True, rate("put", "dob-api", "axum-sqlx")),
     Figure("PUT/s against actix-web + deadpool", "put", 3.4, True, rate("put", "dob-api", "actix-deadpool")),
     Figure("PUT/s against Go with pool limits", "put", 5.0, True, rate("put", "dob-api", GO)),
     Figure("PUT/s, embedded store against PostgreSQL", "put", 0.5, True, rate("put", "dob-api-embedded", "dob-api")),
-    Figure("mixed 90/10, 256 connections, against Go with pool limits", "mixed", 6, True,
-           rate("mixed", "dob-api", GO)),
-    Figure("p50 at 4,000 GET/s, 1 ms of network, against one bb8 checkout a request", "paced", 1.0, False,
-           pairs("paced", "dob-api", "one-checkout", lambda result: result[0])),
-    Figure("p99 at 4,000 GET/s, 1 ms of network, against one bb8 checkout a request", "paced", 1.0, False,
-           pairs("paced", "dob-api", "one-checkout", lambda result: result[1])),
-    Figure("CPU a GET, 10 million users against 10 thousand", "growth", 1.3, False,
-           pairs("growth", "10000000", "10000", cpu)),
+    Figure("mixed 90/10, 256 connections, against Go with pool limits", "mixed", 6, True, rate("mixed", "dob-api", GO)),
+    Figure(
+        "p50 at 4,000 GET/s, 1 ms of network, against one bb8 checkout a request",
+        "paced",
+        1.0,
+        False,
+        pairs("paced", "dob-api", "one-checkout", lambda result: result[0]),
+    ),
+    Figure(
+        "p99 at 4,000 GET/s, 1 ms of network, against one bb8 checkout a request",
+        "paced",
+        1.0,
+        False,
+        pairs("paced", "dob-api", "one-checkout", lambda result: result[1]),
+    ),
+    Figure("CPU a GET, 10 million users against 10 thousand", "growth", 1.3, False, pairs("growth", "10000000", "10000", cpu)),
     Figure("memory, idle", "memory", 3, False, plain("memory", "idle"), "MB"),
     Figure("memory with 256 connections", "memory", 8, False, plain("memory", "256 connections"), "MB"),
-    Figure("memory after 10,000 connections came and went", "memory", 4, False,
-           plain("memory", "after 10,000 left"), "MB"),
+    Figure("memory after 10,000 connections came and went", "memory", 4, False, plain("memory", "after 10,000 left"), "MB"),
     Figure("exec to READY and the store reached, embedded store", "start", 20, False, plain("start", "embedded"), "ms"),
     Figure("exec to READY and the store reached, PostgreSQL", "start", 20, False, plain("start", "PostgreSQL"), "ms"),
     Figure("static binary with TLS", "binary", 4, False, plain("binary", "size"), "MB"),

@@ -6,8 +6,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from database import Database
-from processes import Failure, cpu_seconds
+from bench.database import Database
+from bench.processes import Failure, cpu_seconds
 
 HERE = Path(__file__).parent
 
@@ -33,12 +33,24 @@ class Result:
     cpu_database: float
 
 
-def saturate(address: str, pid: int, database: Database, *, users: int, connections: int, seconds: float,
-             reads: float) -> Result:
+def saturate(address: str, pid: int, database: Database, *, users: int, connections: int, seconds: float, reads: float) -> Result:
     """As many requests as the program answers; `reads` is the share of GETs."""
     before = cpu_seconds(pid), database.cpu_seconds()
-    said = _run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(HERE / "requests.lua"),
-                 f"http://{address}", "--", str(users), str(random.randrange(2**31)), str(reads)])
+    said = _run(
+        [
+            "wrk",
+            "-t1",
+            f"-c{connections}",
+            f"-d{seconds}s",
+            "-s",
+            str(HERE / "requests.lua"),
+            f"http://{address}",
+            "--",
+            str(users),
+            str(random.randrange(2**31)),
+            str(reads),
+        ]
+    )
     after = cpu_seconds(pid), database.cpu_seconds()
     found = re.search(r"^measured (\d+) ([\d.]+) (\d+) (\d+) (\d+)$", said, re.MULTILINE)
     if not found:
@@ -46,7 +58,7 @@ def saturate(address: str, pid: int, database: Database, *, users: int, connecti
     requests, took, failures, p50, p99 = map(float, found.groups())
     if failures > requests * 0.001:
         raise Failure(f"{failures:.0f} of {requests:.0f} requests failed at {address}")
-    return Result(requests / took, p50, p99, *((now - then) / requests * 1e6 for then, now in zip(before, after)))
+    return Result(requests / took, p50, p99, *((now - then) / requests * 1e6 for then, now in zip(before, after, strict=True)))
 
 
 def pgbench(database: Database, *, users: int, reads: bool, seconds: int, clients: int, threads: int) -> Result:
@@ -54,11 +66,30 @@ def pgbench(database: Database, *, users: int, reads: bool, seconds: int, client
     script = database.folder / ("read.sql" if reads else "write.sql")
     script.write_text((READ if reads else WRITE).format(last=10_000_000 + users - 1))
     before = database.cpu_seconds()
-    said = _run([str(database.programs / "pgbench"), "-n", "-M", "prepared", "-h", "127.0.0.1", "-p",
-                 str(database.port), "-U", "postgres", "-c", str(clients), "-j", str(threads), "-T", str(seconds),
-                 "-f", str(script), "bench"])
-    found = re.search(r"actually processed: (\d+).*^latency average = ([\d.]+).*^tps = ([\d.]+)", said,
-                      re.MULTILINE | re.DOTALL)
+    said = _run(
+        [
+            str(database.programs / "pgbench"),
+            "-n",
+            "-M",
+            "prepared",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(database.port),
+            "-U",
+            "postgres",
+            "-c",
+            str(clients),
+            "-j",
+            str(threads),
+            "-T",
+            str(seconds),
+            "-f",
+            str(script),
+            "bench",
+        ]
+    )
+    found = re.search(r"actually processed: (\d+).*^latency average = ([\d.]+).*^tps = ([\d.]+)", said, re.MULTILINE | re.DOTALL)
     if not found and "actually processed: 0" in said:
         # On a busy machine the time can be over before all clients have connected.
         return Result(0, 0, 0, 0, 0)

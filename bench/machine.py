@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from processes import TICK, cpu_seconds
+from bench.processes import TICK, cpu_seconds
 
 # Beyond these a figure says more of the neighbours than of us: the share of all CPU time that others took, and how
 # much the same calculation differed between rounds.
@@ -48,25 +48,34 @@ class Noise:
 
     def calibrate(self) -> None:
         """Times a fixed calculation, the best of three."""
+
         def once() -> float:
             began = time.perf_counter()
             hashlib.pbkdf2_hmac("sha256", b"bench", b"calibration", 60_000)
             return time.perf_counter() - began
+
         self.calibrations.append(min(once() for _ in range(3)))
 
     def summary(self) -> dict[str, float | bool]:
         foreign = statistics.median(self.foreign or [0.0])
         best = min(self.calibrations, default=1.0)
         usual, drift = (of(self.calibrations or [1.0]) / best for of in (statistics.median, max))
-        return {"foreign": foreign, "worst": max(self.foreign, default=0.0), "usual": usual, "drift": drift,
-                "noisy": foreign > FOREIGN_LIMIT or drift > DRIFT_LIMIT,
-                "useless": foreign > FOREIGN_USELESS or usual > DRIFT_USELESS}
+        return {
+            "foreign": foreign,
+            "worst": max(self.foreign, default=0.0),
+            "usual": usual,
+            "drift": drift,
+            "noisy": foreign > FOREIGN_LIMIT or drift > DRIFT_LIMIT,
+            "useless": foreign > FOREIGN_USELESS or usual > DRIFT_USELESS,
+        }
 
 
 def description() -> dict[str, str]:
     """What a reader needs to set the figures beside others."""
-    cpu = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                if line.startswith("model name")), platform.machine())
+    cpu = next(
+        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")),
+        platform.machine(),
+    )
     memory = int(Path("/proc/meminfo").read_text().split()[1]) / 1024**2
     return {"machine": f"{os.cpu_count()} cores of {cpu}, {memory:.0f} GiB, Linux {platform.release()}"}
 

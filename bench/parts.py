@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import load
-from contenders import Contender, Programs, contender, delayed, service_settings
-from database import Database
-from machine import Noise
-from processes import Failure, free_port, own, resident, running
+from bench import load
+from bench.contenders import Contender, Programs, contender, delayed, service_settings
+from bench.database import Database
+from bench.machine import Noise
+from bench.processes import Failure, free_port, own, resident, running
 
 # pgbench is its own bottleneck with one thread, and takes the server's processor with two.
 PGBENCH = [(clients, threads) for threads in (1, 2) for clients in (8, 16, 64)]
@@ -58,8 +58,7 @@ class Bench:
             started = [stack.enter_context(contender(name, self.programs, self.database, self.users)) for name in names]
 
             def wrk(one: Contender, seconds: float) -> load.Result:
-                return load.saturate(one.address, one.pid, self.database, users=self.users, connections=connections,
-                                     seconds=seconds, reads=reads)
+                return load.saturate(one.address, one.pid, self.database, users=self.users, connections=connections, seconds=seconds, reads=reads)
 
             for one in started:
                 wrk(one, 1)
@@ -70,8 +69,10 @@ class Bench:
 
     def best_of_pgbench(self, reads: bool) -> load.Result:
         seconds = max(2, self.seconds // 2)
-        runs = (load.pgbench(self.database, users=self.users, reads=reads, seconds=seconds, clients=clients,
-                             threads=threads) for clients, threads in PGBENCH)
+        runs = (
+            load.pgbench(self.database, users=self.users, reads=reads, seconds=seconds, clients=clients, threads=threads)
+            for clients, threads in PGBENCH
+        )
         best = max(runs, key=lambda run: run.rate)
         if not best.rate:
             raise Failure("pgbench got nothing done: the machine is too busy, try again when it is quiet")
@@ -102,9 +103,14 @@ def paced(bench: Bench) -> None:
         steps = []
         for name in ("dob-api", "one-checkout"):
             one = stack.enter_context(contender(name, bench.programs, bench.database, bench.users, url))
-            steps.append((name, lambda one=one: load.pace(
-                bench.programs.peers / "pace", one.address, users=bench.users, rate=4000, seconds=bench.seconds,
-                connections=64)))
+            steps.append(
+                (
+                    name,
+                    lambda one=one: load.pace(
+                        bench.programs.peers / "pace", one.address, users=bench.users, rate=4000, seconds=bench.seconds, connections=64
+                    ),
+                )
+            )
         bench.each_round("paced", steps)
 
 
@@ -118,8 +124,14 @@ def growth(bench: Bench) -> None:
         for users in (SMALL, LARGE):
             url = bench.database.url(f"users{users}")
             one = stack.enter_context(contender("dob-api", bench.programs, bench.database, users, url))
-            steps.append((str(users), lambda one=one, users=users: load.saturate(
-                one.address, one.pid, bench.database, users=users, connections=64, seconds=bench.seconds, reads=1)))
+            steps.append(
+                (
+                    str(users),
+                    lambda one=one, users=users: load.saturate(
+                        one.address, one.pid, bench.database, users=users, connections=64, seconds=bench.seconds, reads=1
+                    ),
+                )
+            )
         bench.each_round("growth", steps)
 
 
@@ -170,13 +182,11 @@ def start(bench: Bench) -> None:
 
 
 def exec_to_ready(service: Path, url: str | None) -> float:
-    with tempfile.TemporaryDirectory(prefix="dob-api-bench-", dir="/var/tmp") as folder, \
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+    with tempfile.TemporaryDirectory(prefix="dob-api-bench-", dir="/var/tmp") as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
         notified.bind(f"{folder}/notify")
         notified.settimeout(30)
         address = f"127.0.0.1:{free_port()}"
-        settings = service_settings(address, DOB_API_DATA_DIR=folder,
-                                    NOTIFY_SOCKET=f"{folder}/notify", **({"DATABASE_URL": url} if url else {}))
+        settings = service_settings(address, DOB_API_DATA_DIR=folder, NOTIFY_SOCKET=f"{folder}/notify", **({"DATABASE_URL": url} if url else {}))
         began = time.perf_counter()
         with running([str(service)], Path(folder) / "log", settings):
             while b"READY=1" not in notified.recv(4096):

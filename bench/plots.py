@@ -28,9 +28,12 @@ def bars(title: str, values: dict[str, tuple[float, float, float]], titles: dict
         low, middle, high = values[name]
         yield _bar(LABEL, y, middle * scale, "ours" if _is_ours(name) else "other")
         if high > low:
-            yield (f'<path class="range" d="M{LABEL + low * scale:.1f} {y + 9}H{LABEL + high * scale:.1f}'
-                   f'M{LABEL + low * scale:.1f} {y + 6}v6M{LABEL + high * scale:.1f} {y + 6}v6"/>')
+            yield (
+                f'<path class="range" d="M{LABEL + low * scale:.1f} {y + 9}H{LABEL + high * scale:.1f}'
+                f'M{LABEL + low * scale:.1f} {y + 6}v6M{LABEL + high * scale:.1f} {y + 6}v6"/>'
+            )
         yield _value(LABEL + high * scale, y, _number(middle))
+
     return _plot(title, [name for name in titles if name in values], titles, draw)
 
 
@@ -44,16 +47,22 @@ def stacks(title: str, values: dict[str, tuple[float, float]], titles: dict[str,
         if database:
             yield _bar(LABEL + own * scale, y, database * scale, "database")
         yield _value(LABEL + (own + database) * scale, y, _number(own) + (f" + {_number(database)}" if database else ""))
-    key = (f'<rect class="database" x="{WIDTH - 108}" y="15" width="11" height="11" rx="2"/>'
-           f'<text class="key" x="{WIDTH - 92}" y="25">PostgreSQL</text>')
+
+    key = (
+        f'<rect class="database" x="{WIDTH - 108}" y="15" width="11" height="11" rx="2"/><text class="key" x="{WIDTH - 92}" y="25">PostgreSQL</text>'
+    )
     return _plot(title, [name for name in titles if name in values], titles, draw, key)
 
 
 def _plot(title: str, names: list[str], titles: dict[str, str], draw, key: str = "") -> str:
     height = TOP + ROW * len(names) + 8
-    lines = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
-             f'height="{height}" role="img" aria-label="{escape(title)}">', f"<style>{STYLE}</style>",
-             f'<text class="title" x="0" y="25">{escape(title)}</text>', key]
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
+        f'height="{height}" role="img" aria-label="{escape(title)}">',
+        f"<style>{STYLE}</style>",
+        f'<text class="title" x="0" y="25">{escape(title)}</text>',
+        key,
+    ]
     for index, name in enumerate(names):
         y = TOP + ROW * index
         emphasis = ' class="us"' if _is_ours(name) else ""

@@ -18,15 +18,21 @@ class Failure(Exception):
 
 
 @contextlib.contextmanager
-def running(command: list[str], log: Path, environment: dict[str, str] | None = None, user: str | None = None,
-            ends_by: int = signal.SIGKILL) -> Iterator[subprocess.Popen]:
+def running(
+    command: list[str], log: Path, environment: dict[str, str] | None = None, user: str | None = None, ends_by: int = signal.SIGKILL
+) -> Iterator[subprocess.Popen]:
     """A process that ends with the block, and, should this process be killed, with it."""
     account = ["--reuid", user, "--regid", user, "--clear-groups"] if user and os.getuid() == 0 else []
     with log.open("ab") as output:
         process = subprocess.Popen(
             ["setpriv", *account, "--pdeathsig", "KILL", "--", *command],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/",
-            env={"PATH": os.environ["PATH"], **(environment or {})}, start_new_session=True)
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            env={"PATH": os.environ["PATH"], **(environment or {})},
+            start_new_session=True,
+        )
     try:
         yield process
     finally:

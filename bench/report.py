@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import plots
-from contenders import TITLES
-from figures import Figure, cpu, measured, spread
+from bench import plots
+from bench.contenders import TITLES
+from bench.figures import Figure, cpu, measured, spread
 
 DOCS = Path(__file__).parent.parent / "docs"
 NOTES = Path(__file__).parent / "notes.md"
@@ -29,17 +29,18 @@ def table(run: dict) -> str:
     """Every figure with its target and its verdict."""
     lines = ["| figure | median (min – max) | target | |", "|---|---|---|---|"]
     for figure, values in measured(run["results"]):
-        lines.append(f"| {figure.title} | {range_of(values, figure.unit)} | {target(figure)} | "
-                     f"{figure.judge(values, run['noise'])} |")
+        lines.append(f"| {figure.title} | {range_of(values, figure.unit)} | {target(figure)} | {figure.judge(values, run['noise'])} |")
     return "\n".join(lines)
 
 
 def noise(run: dict) -> str:
     """Whether the machine was quiet."""
     found = run["noise"]
-    text = (f"Others took {found['foreign']:.0%} of the processors in the median measurement and {found['worst']:.0%} "
-            f"in the worst; between rounds the same calculation took {found['usual']:.2f} × its best time in the median and "
-            f"{found['drift']:.2f} × at worst.")
+    text = (
+        f"Others took {found['foreign']:.0%} of the processors in the median measurement and {found['worst']:.0%} "
+        f"in the worst; between rounds the same calculation took {found['usual']:.2f} × its best time in the median and "
+        f"{found['drift']:.2f} × at worst."
+    )
     if found["useless"]:
         return f"{text} **Too noisy: repeat the run on a quiet machine.**"
     return f"{text} {'Not quiet: only figures whose rounds agree are judged.' if found['noisy'] else 'Quiet enough.'}"
@@ -55,30 +56,41 @@ def rates(run: dict, part: str) -> str:
         p50, p99 = ([one[key] / 1000 for one in rounds] for key in ("p50", "p99"))
         loaded = "– " if name == "pgbench" else f"{own:.1f}"
         late = "–" if name == "pgbench" else range_of(p99)
-        lines.append(f"| {TITLES[name]} | {range_of([one['rate'] for one in rounds])} | {range_of(p50)} | {late} | "
-                     f"{loaded} + {database:.1f} |")
+        lines.append(f"| {TITLES[name]} | {range_of([one['rate'] for one in rounds])} | {range_of(p50)} | {late} | {loaded} + {database:.1f} |")
     return "\n".join(lines)
 
 
 def write(run: dict) -> None:
     """docs/speed.md and its plots."""
     results, about = run["results"], run["about"]
-    medians = {part: {name: spread([one["rate"] for one in rounds]) for name, rounds in results[part].items()}
-               for part in ("get", "put")}
-    costs = {name: tuple(spread([one[key] for one in rounds])[1] for key in ("cpu_service", "cpu_database"))
-             for name, rounds in results["get"].items() if name != "pgbench"}
-    late = {name: spread([one["p99"] / 1000 for one in rounds])
-            for name, rounds in results["get"].items() if name != "pgbench"}
+    medians = {part: {name: spread([one["rate"] for one in rounds]) for name, rounds in results[part].items()} for part in ("get", "put")}
+    costs = {
+        name: tuple(spread([one[key] for one in rounds])[1] for key in ("cpu_service", "cpu_database"))
+        for name, rounds in results["get"].items()
+        if name != "pgbench"
+    }
+    late = {name: spread([one["p99"] / 1000 for one in rounds]) for name, rounds in results["get"].items() if name != "pgbench"}
     (DOCS / "speed-get.svg").write_text(plots.bars("GET per second, 64 connections", medians["get"], TITLES))
     (DOCS / "speed-put.svg").write_text(plots.bars("PUT per second, 64 connections", medians["put"], TITLES))
     (DOCS / "speed-cpu.svg").write_text(plots.stacks("CPU time a GET, µs", costs, TITLES))
     (DOCS / "speed-p99.svg").write_text(plots.bars("p99 of GETs at saturation, ms", late, TITLES))
     small, large = (spread([cpu(one) for one in results["growth"][users]])[1] for users in ("10000", "10000000"))
-    (DOCS / "speed.md").write_text(TEXT.format(
-        table=table(run), noise=noise(run), get=rates(run, "get"), put=rates(run, "put"), mixed=rates(run, "mixed"),
-        versions=" · ".join(about["versions"]), notes=NOTES.read_text().strip(),
-        small=small, large=large, own=results["memory"]["idle, its own"][0],
-        crowd=results["memory"]["10,000 connections"][0], **{key: value for key, value in about.items() if key != "versions"}))
+    (DOCS / "speed.md").write_text(
+        TEXT.format(
+            table=table(run),
+            noise=noise(run),
+            get=rates(run, "get"),
+            put=rates(run, "put"),
+            mixed=rates(run, "mixed"),
+            versions=" · ".join(about["versions"]),
+            notes=NOTES.read_text().strip(),
+            small=small,
+            large=large,
+            own=results["memory"]["idle, its own"][0],
+            crowd=results["memory"]["10,000 connections"][0],
+            **{key: value for key, value in about.items() if key != "versions"},
+        )
+    )
 
 
 TEXT = """# Speed

@@ -99,8 +99,8 @@ class ParameterStore(Handler):
         if not sent["Credential"].endswith(f"/{now['region']}/ssm/aws4_request"):
             return f"Credential should be scoped to a valid region: {sent['Credential']}"
         stamp = self.headers["X-Amz-Date"]
-        signed = datetime.datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.timezone.utc)
-        if abs(datetime.datetime.now(datetime.timezone.utc) - signed) > datetime.timedelta(minutes=15):
+        signed = datetime.datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC)
+        if abs(datetime.datetime.now(datetime.UTC) - signed) > datetime.timedelta(minutes=15):
             return "Signature expired"
         headers = {name: self.headers[name] for name in sent["SignedHeaders"].split(";")}
         if not {"host", "x-amz-date"} <= set(headers):

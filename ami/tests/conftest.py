@@ -1,17 +1,20 @@
 """What the tests share: an image, and the cloud that its hosts find themselves in."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
 
+import boto3
 import pytest
 
-import hosts
+import emulator
+from lab.hosts import nspawn
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 SUBNET = "10.78.0"
-REGION = "eu-west-1"
+REGION = FIRST = "eu-west-1"
 STORE = f"ssm.{REGION}.amazonaws.com"
 DATABASE = "database.internal"
 PASSWORD = "a-password-that-no-log-shows"
@@ -21,7 +24,7 @@ INTERRUPTIBLE = ("env", "--default-signal=INT")
 
 @pytest.fixture(scope="session")
 def owner():
-    with hosts.Run() as run:
+    with nspawn.Run() as run:
         yield run
 
 
@@ -40,7 +43,7 @@ def arch(request):
 def deb(owner, arch, request):
     given = request.config.getoption("--deb")
     command = (TOP / "dev", "deb", "--arch", arch, "--out", owner.folder / "debs")
-    return given or pathlib.Path(hosts.run(*command, timeout=1800).stdout.strip())
+    return given or pathlib.Path(nspawn.run(*command, timeout=1800).stdout.strip())
 
 
 @pytest.fixture(scope="session")
@@ -49,10 +52,10 @@ def sources(owner, deb):
     home, key = owner.folder / "gnupg", owner.folder / "key"
     home.mkdir(mode=0o700)
     gpg = ("gpg", "--homedir", home, "--batch", "--passphrase", "")
-    hosts.run(*gpg, "--quick-generate-key", "test <test@example.org>", "ed25519", "sign", "never")
-    key.write_text(hosts.run(*gpg, "--armor", "--export-secret-keys").stdout)
-    hosts.run("gpgconf", "--homedir", home, "--kill", "all")
-    hosts.run(TOP / "dev", "apt-repo", owner.folder / "repository", "--key", key, deb)
+    nspawn.run(*gpg, "--quick-generate-key", "test <test@example.org>", "ed25519", "sign", "never")
+    key.write_text(nspawn.run(*gpg, "--armor", "--export-secret-keys").stdout)
+    nspawn.run("gpgconf", "--homedir", home, "--kill", "all")
+    nspawn.run(TOP / "dev", "apt-repo", owner.folder / "repository", "--key", key, deb)
     return owner.folder / "repository/dob-api.sources"
 
 
@@ -62,7 +65,7 @@ def build(owner, arch, sources):
 
     def make(name, *options):
         command = (TOP / "dev", "image", "--arch", arch, "--out", owner.folder / name, *(options or ("--sources", sources)))
-        return pathlib.Path(hosts.run(*command, timeout=1800).stdout.strip())
+        return pathlib.Path(nspawn.run(*command, timeout=1800).stdout.strip())
 
     return make
 
@@ -74,12 +77,12 @@ def image(request):
 
 def unpack(image, folder):
     """Takes the files out of the image, as its disk holds them."""
-    table = json.loads(hosts.run("sfdisk", "--json", image).stdout)["partitiontable"]
+    table = json.loads(nspawn.run("sfdisk", "--json", image).stdout)["partitiontable"]
     (part,) = [part for part in table["partitions"] if part["name"] == "root"]
     system = folder.with_suffix(".system")
     folder.mkdir()
-    hosts.run("dd", f"if={image}", f"of={system}", "bs=512", f"skip={part['start']}", f"count={part['size']}", "conv=sparse")
-    hosts.run("debugfs", "-R", f"rdump / {folder}", system)
+    nspawn.run("dd", f"if={image}", f"of={system}", "bs=512", f"skip={part['start']}", f"count={part['size']}", "conv=sparse")
+    nspawn.run("debugfs", "-R", f"rdump / {folder}", system)
     system.unlink()
     return folder
 
@@ -92,7 +95,7 @@ def tree(image, owner):
 
 @pytest.fixture(scope="session")
 def network(owner):
-    return hosts.Network(owner, SUBNET)
+    return nspawn.Network(owner, SUBNET)
 
 
 @pytest.fixture(scope="session")
@@ -100,13 +103,13 @@ def authority(owner):
     """Signs a certificate for a name, and returns the file with it and its key."""
     ca, curve = owner.folder / "ca.pem", ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
-    hosts.run("openssl", "req", "-x509", *curve, "-keyout", f"{ca}.key", "-out", ca, "-days", "2", "-subj", "/CN=test", *usage)
+    nspawn.run("openssl", "req", "-x509", *curve, "-keyout", f"{ca}.key", "-out", ca, "-days", "2", "-subj", "/CN=test", *usage)
 
     def sign(name):
         file = owner.folder / f"{name}.pem"
         subject = ("-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-addext", "basicConstraints=critical,CA:FALSE")
         command = ("openssl", "req", "-x509", *curve, "-CA", ca, "-CAkey", f"{ca}.key", "-days", "2", *subject)
-        hosts.run(*command, "-keyout", f"{file}.key", "-out", file)
+        nspawn.run(*command, "-keyout", f"{file}.key", "-out", file)
         file.write_text(file.read_text() + pathlib.Path(f"{file}.key").read_text())
         return file
 
@@ -117,8 +120,8 @@ def authority(owner):
 @pytest.fixture(scope="session")
 def database(network, authority):
     """A PostgreSQL that takes connections by TLS and password only."""
-    rootfs = hosts.run(TOP / "packaging/tests/rootfs", "trixie", timeout=900).stdout.strip()
-    host = hosts.Host(network, "database", f"{SUBNET}.20", rootfs).boot()
+    rootfs = nspawn.run(TOP / "lab/hosts/debian", "trixie", timeout=900).stdout.strip()
+    host = nspawn.Host(network, "database", f"{SUBNET}.20", rootfs).boot()
     host.write("/etc/postgresql.pem", authority(DATABASE).read_text())
     host.shell(f"""
         chown postgres /etc/postgresql.pem && chmod 600 /etc/postgresql.pem
@@ -169,5 +172,32 @@ def cloud(network, authority, owner):
     dnsmasq = ("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--no-resolv", "--no-hosts", "--pid-file")
     owner.spawn(*dnsmasq, *names, *leases, namespace=network.namespace, stderr=subprocess.DEVNULL)
     asked = ("ip", "netns", "exec", network.namespace, "curl", "-sm", "2", "http://169.254.169.254/")
-    hosts.wait_until(lambda: hosts.run(*asked, check=False).returncode == 0, "the metadata service answers")
+    nspawn.wait_until(lambda: nspawn.run(*asked, check=False).returncode == 0, "the metadata service answers")
     return found
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    server, url = emulator.serve()
+    keys = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_MAX_ATTEMPTS": "2"}
+    os.environ.update(keys, AWS_DEFAULT_REGION=FIRST, ROLL_OUT_PACE="0.01")
+    yield url
+    server.stop()
+
+
+@pytest.fixture
+def aws(endpoint):
+    """An account with nothing in it but what the test makes."""
+    nspawn.run("curl", "-sS", "-X", "POST", f"{endpoint}/moto-api/reset")
+    emulator.puts.clear()
+    emulator.calls.clear()
+    emulator.refreshes.clear()
+    emulator.refuse_after = None
+    yield lambda service, region=FIRST: boto3.client(service, region_name=region)
+    emulator.refuse_after = None
+
+
+def script(name, *arguments, status=0, **options):
+    done = nspawn.run(TOP / "ami" / name, *arguments, check=False, **options)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done

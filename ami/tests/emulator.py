@@ -84,9 +84,13 @@ LaunchTemplate.create_version = version_from_source
 
 register, copy = EC2Response.register_image, EC2Response.copy_image
 NAMES = {
-    "Architecture": "architecture", "BootMode": "boot_mode", "ImdsSupport": "imds_support", "EnaSupport": "ena_support",
-    "VirtualizationType": "virtualization_type", "RootDeviceName": "root_device_name",
-}  # fmt: skip
+    "Architecture": "architecture",
+    "BootMode": "boot_mode",
+    "ImdsSupport": "imds_support",
+    "EnaSupport": "ena_support",
+    "VirtualizationType": "virtualization_type",
+    "RootDeviceName": "root_device_name",
+}
 
 
 def tag(self, resource, kind):

@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 
-import hosts
+from lab.hosts import nspawn
 
 UEFI = {"amd64": "/usr/share/OVMF/OVMF_CODE_4M.fd", "arm64": "/usr/share/AAVMF/AAVMF_CODE.fd"}
 # The serial line of an arm64 host in EC2 is on PCI; the firmware speaks on the board's own.
@@ -66,18 +66,18 @@ class Machine:
     def wait_for(self, pattern, deadline=1200):
         def seen():
             if self.process.poll() is not None:
-                raise hosts.Failed(f"the machine ended:\n{self.console[-3000:]}")
+                raise nspawn.Failed(f"the machine ended:\n{self.console[-3000:]}")
             return self.said(pattern)
 
         try:
-            return hosts.wait_until(seen, pattern, deadline)
+            return nspawn.wait_until(seen, pattern, deadline)
         except TimeoutError as error:
-            raise hosts.Failed(f"{error}\n{self.console[-3000:]}") from error
+            raise nspawn.Failed(f"{error}\n{self.console[-3000:]}") from error
 
     def curl(self, path, *options, port=8080):
         """What a client on the network gets, with the status at its end; nothing if there is no answer."""
         client = ("ip", "netns", "exec", self.network.namespace, "curl", "-sS", "-m", "20", "-w", "%{http_code}", *options)
-        return hosts.run(*client, f"http://{self.address}:{port}{path}", check=False).stdout
+        return nspawn.run(*client, f"http://{self.address}:{port}{path}", check=False).stdout
 
     def press_power_button(self):
         self.control.sendall(b"system_powerdown\n")

@@ -2,12 +2,11 @@
 
 import base64
 import re
-import subprocess
 
 import pytest
 
-import hosts
 from conftest import PASSWORD, SUBNET, TOP
+from lab.hosts import nspawn
 from machine import Machine
 
 DATE = ("-X", "PUT", "-d", '{"dateOfBirth":"1815-12-10"}')
@@ -50,11 +49,11 @@ def greeted(machine, deadline=1200):
 
     def asked():
         if machine.process.poll() is not None:
-            raise hosts.Failed(f"the machine ended:\n{machine.console[-3000:]}")
+            raise nspawn.Failed(f"the machine ended:\n{machine.console[-3000:]}")
         return machine.curl("/hello/Ada", *DATE).endswith("204") and machine.curl("/hello/Ada").endswith("200")
 
     machine.wait_for(r"Started dob-api.service", deadline)
-    hosts.wait_until(asked, "a greeting", 60)
+    nspawn.wait_until(asked, "a greeting", 60)
     now, before = machine.lines[-1][0], 0.0
     for stage, pattern in STAGES.items():
         at = machine.said(pattern)
@@ -65,7 +64,7 @@ def greeted(machine, deadline=1200):
 
 
 def test_booted_by_uefi_it_greets_is_confined_and_drains_before_it_powers_off(boot, cloud, database, image):
-    used = hosts.run("du", "--block-size=1M", image).stdout.split()[0]
+    used = nspawn.run("du", "--block-size=1M", image).stdout.split()[0]
     print(f"\nimage: {image.stat().st_size >> 20} MB, {used} MB of them not empty")
     cloud.set()
     machine = boot("uefi")
@@ -92,7 +91,7 @@ def test_booted_by_uefi_it_greets_is_confined_and_drains_before_it_powers_off(bo
 
     # A client that stays, to see what it is told while the host goes down.
     machine.press_power_button()
-    hosts.wait_until(lambda: machine.curl("/healthz").endswith("503"), "the balancer is told to send no more", 60)
+    nspawn.wait_until(lambda: machine.curl("/healthz").endswith("503"), "the balancer is told to send no more", 60)
     assert re.search(r"(?i)connection: close", machine.curl("/hello/Ada", "-i")), "requests are served while the balancer notices"
     assert machine.process.wait(120) == 0
     machine.reader.join()

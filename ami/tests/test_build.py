@@ -5,8 +5,8 @@ import stat
 
 import pytest
 
-import hosts
 from conftest import TOP, unpack
+from lab.hosts import nspawn
 
 
 def test_the_same_inputs_give_the_same_bytes(image, tree, build, deb, owner, monkeypatch):
@@ -20,9 +20,9 @@ def test_the_same_inputs_give_the_same_bytes(image, tree, build, deb, owner, mon
         image = build("today", "--fresh", "--deb", deb.parent)
         assert second.with_suffix(".manifest").read_bytes() == image.with_suffix(".manifest").read_bytes() != packages
         tree = unpack(image, owner.folder / "today-tree")
-    if hosts.run("cmp", image, second, check=False).returncode != 0:
+    if nspawn.run("cmp", image, second, check=False).returncode != 0:
         other = unpack(second, owner.folder / "second-tree")
-        differing = hosts.run("diff", "-rq", "--no-dereference", tree, other, check=False).stdout
+        differing = nspawn.run("diff", "-rq", "--no-dereference", tree, other, check=False).stdout
         raise AssertionError(f"these differ:\n{differing or 'no file of the root file system'}")
 
 
@@ -37,7 +37,7 @@ def test_the_same_inputs_give_the_same_bytes(image, tree, build, deb, owner, mon
     ],
 )
 def test_what_cannot_be_built_is_refused_in_one_sentence(tmp_path, options, said):
-    done = hosts.run(TOP / "dev", "image", "--arch", "amd64", "--out", tmp_path, *options, check=False, cwd=tmp_path)
+    done = nspawn.run(TOP / "dev", "image", "--arch", "amd64", "--out", tmp_path, *options, check=False, cwd=tmp_path)
     assert done.returncode == 64 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr
     assert list(tmp_path.iterdir()) == []
 

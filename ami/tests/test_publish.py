@@ -8,37 +8,15 @@ import re
 import signal
 import subprocess
 
-import boto3
 import pytest
 
 import emulator
-import hosts
-from conftest import INTERRUPTIBLE, TOP
+from conftest import FIRST, INTERRUPTIBLE, TOP, script
+from lab.hosts import nspawn
 
-FIRST, SECOND = "eu-west-1", "eu-central-1"
+SECOND = "eu-central-1"
 MB = 1 << 20
 BLOCK = 512 * 1024
-
-
-@pytest.fixture(scope="module")
-def endpoint():
-    server, url = emulator.serve()
-    keys = {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_MAX_ATTEMPTS": "2"}
-    os.environ.update(keys, AWS_DEFAULT_REGION=FIRST, ROLL_OUT_PACE="0.01")
-    yield url
-    server.stop()
-
-
-@pytest.fixture
-def aws(endpoint):
-    """An account with nothing in it but what the test makes."""
-    hosts.run("curl", "-sS", "-X", "POST", f"{endpoint}/moto-api/reset")
-    emulator.puts.clear()
-    emulator.calls.clear()
-    emulator.refreshes.clear()
-    emulator.refuse_after = None
-    yield lambda service, region=FIRST: boto3.client(service, region_name=region)
-    emulator.refuse_after = None
 
 
 @pytest.fixture
@@ -57,12 +35,6 @@ def disk(tmp_path):
         return file
 
     return make
-
-
-def script(name, *arguments, status=0, **options):
-    done = hosts.run(TOP / "ami" / name, *arguments, check=False, **options)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done
 
 
 def publish(file, *options, status=0):
@@ -131,7 +103,7 @@ def test_an_upload_that_broke_off_goes_on_where_it_was(aws, disk):
 def test_interrupted_it_says_how_to_go_on_and_does(aws, owner, disk):
     file = disk("1.0.0", blocks=300)
     process = owner.spawn(*INTERRUPTIBLE, TOP / "ami/publish", file, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    hosts.wait_until(lambda: len(emulator.puts) > 20, "some blocks arrive", 60)
+    nspawn.wait_until(lambda: len(emulator.puts) > 20, "some blocks arrive", 60)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130 and "run the same command again" in said, said

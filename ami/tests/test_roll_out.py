@@ -8,9 +8,8 @@ import subprocess
 import pytest
 
 import emulator
-import hosts
-from conftest import INTERRUPTIBLE, TOP
-from test_publish import FIRST, aws, endpoint, script  # noqa: F401 the fixtures are this module's too
+from conftest import FIRST, INTERRUPTIBLE, TOP, script
+from lab.hosts import nspawn
 
 ALARM = {"MetricName": "HTTPCode_Target_5XX_Count", "Statistic": "Sum", "Period": 60, "EvaluationPeriods": 2, "Threshold": 10.0}
 GROUP = "dob-api-a"
@@ -26,19 +25,25 @@ class Group:
         made = self.ec2.create_launch_template(LaunchTemplateName=GROUP, LaunchTemplateData=data)
         self.template = made["LaunchTemplate"]["LaunchTemplateId"]
         self.scaling.create_auto_scaling_group(
-            AutoScalingGroupName=GROUP, MinSize=4, MaxSize=8, AvailabilityZones=[f"{FIRST}a"],
+            AutoScalingGroupName=GROUP,
+            MinSize=4,
+            MaxSize=8,
+            AvailabilityZones=[f"{FIRST}a"],
             LaunchTemplate={"LaunchTemplateId": self.template, "Version": "1"},
             Tags=[{"Key": key, "Value": value, "PropagateAtLaunch": True} for key, value in {"Project": "dob-api", "Role": "service"}.items()],
-        )  # fmt: skip
+        )
         self.alarms.put_metric_alarm(AlarmName=f"{GROUP}-errors", Namespace="AWS/ApplicationELB", ComparisonOperator="GreaterThanThreshold", **ALARM)
 
     def image(self, version):
         tags = [{"Key": key, "Value": value} for key, value in {"Name": f"dob-api-{version}", "Project": "dob-api", "Version": version}.items()]
         disk = self.ec2.create_snapshot(VolumeId=self.ec2.create_volume(Size=1, AvailabilityZone=f"{FIRST}a")["VolumeId"])
         return self.ec2.register_image(
-            Name=f"dob-api-{version}", Architecture="x86_64", RootDeviceName="/dev/xvda", TagSpecifications=[{"ResourceType": "image", "Tags": tags}],
+            Name=f"dob-api-{version}",
+            Architecture="x86_64",
+            RootDeviceName="/dev/xvda",
+            TagSpecifications=[{"ResourceType": "image", "Tags": tags}],
             BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": disk["SnapshotId"]}}],
-        )["ImageId"]  # fmt: skip
+        )["ImageId"]
 
     def running(self):
         """The images of the hosts that run."""
@@ -54,7 +59,7 @@ class Group:
 
 
 @pytest.fixture
-def group(aws):  # noqa: F811
+def group(aws):
     return Group(aws)
 
 
@@ -87,7 +92,7 @@ def interrupted(group, owner):
     group.image("1.1.0")
     slow = {**os.environ, "ROLL_OUT_PACE": "600"}
     process = owner.spawn(*INTERRUPTIBLE, TOP / "ami/roll-out", "1.1.0", stderr=subprocess.PIPE, text=True, env=slow)
-    hosts.wait_until(lambda: emulator.calls, "the roll-out starts", 60)
+    nspawn.wait_until(lambda: emulator.calls, "the roll-out starts", 60)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130 and "it goes on in the cloud" in said, said

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-import hosts
 from conftest import DATABASE, PASSWORD, REGION, STORE, SUBNET
+from lab.hosts import nspawn
 
 SERVICE, SETTINGS = "dob-api.service", "dob-api-settings.service"
 URL = f"DATABASE_URL=postgres://dob_api@{DATABASE}/dob_api\n"
@@ -19,15 +19,27 @@ CASES = {
     "a quoted value": ({"user_data": 'DATABASE_URL="postgres://a@b/c"'}, MEND, "line 1 of the user-data is not NAME=value"),
     "a carriage return": ({"user_data": f"{URL.strip()}\r\n"}, MEND, "line 1 of the user-data is not NAME=value"),
     "an unknown name": ({"user_data": f"{URL}DOB_API_LISTN=1"}, MEND, "line 2 of the user-data sets DOB_API_LISTN, which dob-api does not know"),
-    "what is fixed": ({"user_data": f"{URL}DOB_API_DATA_DIR=/srv"}, MEND, "line 2 of the user-data sets DOB_API_DATA_DIR, which this image has fixed"),
+    "what is fixed": (
+        {"user_data": f"{URL}DOB_API_DATA_DIR=/srv"},
+        MEND,
+        "line 2 of the user-data sets DOB_API_DATA_DIR, which this image has fixed",
+    ),
     "a password in the URL": ({"user_data": "DATABASE_URL=postgres://a:hidden@b/c"}, MEND, "line 1 of the user-data holds a password"),
     "a password as a parameter": ({"user_data": "DATABASE_URL=postgres://a@b/c?password=hidden"}, MEND, "line 1 of the user-data holds a password"),
     "no database": ({"user_data": "DOB_API_THREADS=2"}, MEND, "sets no DATABASE_URL: this image keeps no data of its own"),
     "no role": ({"role": None}, WAIT, "(status 404): attach an instance profile"),
     "a role without credentials": ({"stolen": {"Code": "AssumeRoleUnauthorizedAccess"}}, WAIT, "no credentials for the role dob-api"),
     "a wrong role": ({"stolen": SESSION}, WAIT, "refused to the role dob-api: InvalidSignatureException"),
-    "denied": ({"denied": ["/dob-api/database-password"]}, WAIT, "/dob-api/database-password in eu-west-1 is refused to the role dob-api: AccessDenied"),
-    "a parameter missing": ({"parameters": {"/dob-api/database-password": "x"}}, WAIT, "/dob-api/database-ca in eu-west-1 is refused to the role dob-api: ParameterNotFound"),
+    "denied": (
+        {"denied": ["/dob-api/database-password"]},
+        WAIT,
+        "/dob-api/database-password in eu-west-1 is refused to the role dob-api: AccessDenied",
+    ),
+    "a parameter missing": (
+        {"parameters": {"/dob-api/database-password": "x"}},
+        WAIT,
+        "/dob-api/database-ca in eu-west-1 is refused to the role dob-api: ParameterNotFound",
+    ),
     "an empty parameter": ({"parameters": {"/dob-api/database-password": ""}}, WAIT, "/dob-api/database-password in eu-west-1 is empty"),
     "other parameters": ({"user_data": f"{URL}DOB_API_PARAMETERS=/other"}, WAIT, "the parameter /other/database-password in eu-west-1 is refused"),
     "another region": ({"region": "eu-north-9"}, WAIT, "the parameter store of eu-north-9 does not answer"),
@@ -37,7 +49,7 @@ CASES = {
 @pytest.fixture(scope="module")
 def instance(network, tree, cloud, authority, database):
     cloud.set()
-    host = hosts.Host(network, "instance", f"{SUBNET}.10", tree)
+    host = nspawn.Host(network, "instance", f"{SUBNET}.10", tree)
     ca = host.folder / "upper/etc/ssl/certs/ca-certificates.crt"
     ca.parent.mkdir(parents=True)
     ca.write_text((tree / "etc/ssl/certs/ca-certificates.crt").read_text() + authority.ca.read_text())
@@ -73,10 +85,10 @@ def test_what_is_missing_is_said_in_one_line_and_nothing_starts(instance, cloud,
     since = stop(instance)
     cloud.set(**changes)
     instance.run("systemctl", "start", "--no-block", SERVICE)
-    hosts.wait_until(lambda: "dob-api is not started: " in log_of(instance, since), "the line", 60)
+    nspawn.wait_until(lambda: "dob-api is not started: " in log_of(instance, since), "the line", 60)
     said = [text for text in log_of(instance, since).splitlines() if "dob-api is not started: " in text]
     assert line in said[0] and "hidden" not in log_of(instance, since), said
-    hosts.wait_until(lambda: state_of(instance, SETTINGS) == expected, f"the settings are {expected}")
+    nspawn.wait_until(lambda: state_of(instance, SETTINGS) == expected, f"the settings are {expected}")
     assert state_of(instance, SERVICE) == state_of(instance, "dob-api.socket") == "inactive"
     assert curl(instance) == "000"
 
@@ -85,9 +97,9 @@ def test_what_was_missing_and_comes_starts_the_service_without_a_hand(instance, 
     since = stop(instance)
     cloud.set(role=None)
     instance.run("systemctl", "start", "--no-block", SERVICE)
-    hosts.wait_until(lambda: log_of(instance, since).count("dob-api is not started: ") >= 2, "a second attempt", 60)
+    nspawn.wait_until(lambda: log_of(instance, since).count("dob-api is not started: ") >= 2, "a second attempt", 60)
     cloud.set()
-    hosts.wait_until(lambda: state_of(instance, SERVICE) == "active", "the service starts", 90)
+    nspawn.wait_until(lambda: state_of(instance, SERVICE) == "active", "the service starts", 90)
     assert curl(instance, "-X", "PUT", "-d", '{"dateOfBirth":"1815-12-10"}') == "204", log_of(instance, since)
     instance.run("systemctl", "restart", SERVICE)
     assert curl(instance).endswith("200")
@@ -97,7 +109,7 @@ def test_a_wrong_value_ends_the_start_in_the_service_own_words(instance, cloud):
     since = stop(instance)
     cloud.set(user_data=f"{URL}DOB_API_THREADS=many\n")
     instance.run("systemctl", "start", "--no-block", SERVICE)
-    hosts.wait_until(lambda: state_of(instance, SERVICE) == "failed", "the service gives up", 60)
+    nspawn.wait_until(lambda: state_of(instance, SERVICE) == "failed", "the service gives up", 60)
     assert "DOB_API_THREADS: " in log_of(instance, since)
 
 
@@ -110,7 +122,7 @@ def test_no_secret_is_seen_in_the_process_list(instance, cloud):
         shown = instance.run("sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' ' '", check=False).stdout
         return f"https://{STORE}" in shown and shown
 
-    shown = hosts.wait_until(asking, "the host asks the store", 60)
+    shown = nspawn.wait_until(asking, "the host asks the store", 60)
     cloud.set()
     assert f"aws:amz:{REGION}:ssm" in shown
     assert not any(secret in shown for secret in (PASSWORD, "never+in", "session//token"))

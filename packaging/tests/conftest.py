@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-import hosts
+from lab.hosts import nspawn
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 SUITES = ("trixie", "bookworm")
@@ -21,34 +21,35 @@ SUBNET = "10.77.0"
 
 @pytest.fixture(scope="session")
 def owner():
-    with hosts.Run() as run:
+    with nspawn.Run() as run:
         yield run
 
 
 @pytest.fixture(scope="session")
 def network(owner):
-    return hosts.Network(owner, SUBNET)
+    return nspawn.Network(owner, SUBNET)
 
 
 @pytest.fixture(scope="session")
 def binaries():
     """The static binary of each architecture."""
     targets = {"amd64": "x86_64-unknown-linux-musl", "arm64": "aarch64-unknown-linux-musl"}
-    built = {arch: hosts.run(TOP / "dev", "build", target, timeout=1800).stdout.strip() for arch, target in targets.items()}
+    built = {arch: nspawn.run(TOP / "dev", "build", target, timeout=1800).stdout.strip() for arch, target in targets.items()}
     return {arch: TOP / path for arch, path in built.items()}
 
 
 @pytest.fixture(scope="session")
 def debs(binaries, owner):
     """Our packages: of this version for both architectures, and of a next one."""
+
     def package(top, arch):
         out = owner.folder / "debs"
         command = (top / "dev", "deb", "--arch", arch, "--binary", binaries[arch], "--out", out)
-        return pathlib.Path(hosts.run(*command, timeout=1800).stdout.strip())
+        return pathlib.Path(nspawn.run(*command, timeout=1800).stdout.strip())
 
     # The next version brings a changed settings file, which an edit of the user's must survive.
     tree, version = owner.folder / "next", f"{VERSION}+next"
-    for part in ("packaging", "src"):
+    for part in ("packaging", "src", "tools"):
         shutil.copytree(TOP / part, tree / part)
     for part in ("dev", "Cargo.toml", "Cargo.lock", "CHANGELOG.md", "rust-toolchain.toml"):
         shutil.copy(TOP / part, tree)
@@ -61,7 +62,7 @@ def debs(binaries, owner):
 
 
 def version_of(deb):
-    return hosts.run("dpkg-deb", "--field", deb, "Version").stdout.strip()
+    return nspawn.run("dpkg-deb", "--field", deb, "Version").stdout.strip()
 
 
 def edit(path, old, new):
@@ -79,10 +80,10 @@ def keys(owner):
         home = owner.folder / f"gnupg-{name}"
         home.mkdir(mode=0o700)
         gpg = ("gpg", "--homedir", home, "--batch", "--passphrase", "")
-        hosts.run(*gpg, "--quick-generate-key", f"{name} <{name}@example.org>", "ed25519", "sign", "never")
+        nspawn.run(*gpg, "--quick-generate-key", f"{name} <{name}@example.org>", "ed25519", "sign", "never")
         file = owner.folder / f"{name}.key"
-        file.write_text(hosts.run(*gpg, "--armor", "--export-secret-keys").stdout)
-        hosts.run("gpgconf", "--homedir", home, "--kill", "all")
+        file.write_text(nspawn.run(*gpg, "--armor", "--export-secret-keys").stdout)
+        nspawn.run("gpgconf", "--homedir", home, "--kill", "all")
         return file
 
     return make
@@ -104,7 +105,7 @@ def repository(site, debs, keys):
 
     def publish(name, *packages, key="test"):
         url = f"http://{SUBNET}.1/{name}"
-        hosts.run(TOP / "dev", "apt-repo", site / name, "--key", keys(key), "--url", url, *(debs[key] for key in packages))
+        nspawn.run(TOP / "dev", "apt-repo", site / name, "--key", keys(key), "--url", url, *(debs[key] for key in packages))
         return site / name
 
     return publish
@@ -120,7 +121,7 @@ def released(repository):
 
 @pytest.fixture(scope="session")
 def rootfs():
-    return functools.cache(lambda suite: hosts.run(TOP / "packaging/tests/rootfs", suite, timeout=900).stdout.strip())
+    return functools.cache(lambda suite: nspawn.run(TOP / "lab/hosts/debian", suite, timeout=900).stdout.strip())
 
 
 @pytest.fixture(params=SUITES)
@@ -139,7 +140,7 @@ def host(bare, released):
     return bare
 
 
-class Machine(hosts.Host):
+class Machine(nspawn.Host):
     """A host, with what the tests do on it."""
 
     def use_repository(self, name, check=True):
@@ -169,9 +170,8 @@ class Load:
         self.host = host
 
     def __enter__(self):
-        script = pathlib.Path(__file__).with_name("load.py")
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = self.host.spawn(sys.executable, script, "8080", **pipes)
+        self.process = self.host.spawn(sys.executable, "-Bm", "lab.clients.local_load", "8080", cwd=TOP, **pipes)
         self.lines = []
         self.reader = threading.Thread(target=lambda: self.lines.extend(self.process.stdout), daemon=True)
         self.reader.start()
@@ -181,7 +181,7 @@ class Load:
     def goes_on(self):
         """Waits for some hundred further answers."""
         seen = len(self.lines)
-        hosts.wait_until(lambda: len(self.lines) >= seen + 3, "answers under load")
+        nspawn.wait_until(lambda: len(self.lines) >= seen + 3, "answers under load")
 
     def __exit__(self, *_):
         self.process.stdin.close()

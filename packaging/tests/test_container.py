@@ -2,11 +2,12 @@
 
 import json
 import os
+import pathlib
 
 import pytest
 
-import hosts
 from conftest import TOP, VERSION
+from lab.hosts import nspawn
 
 BUILD = ("dev", "container")
 
@@ -14,7 +15,7 @@ BUILD = ("dev", "container")
 @pytest.fixture(scope="module")
 def image(binaries, owner):
     out = owner.folder / "image"
-    printed = hosts.run(TOP / "dev", "container", *flags(binaries), "--out", out).stdout
+    printed = nspawn.run(TOP / "dev", "container", *flags(binaries), "--out", out).stdout
     return out, printed.split()[1]
 
 
@@ -34,7 +35,7 @@ def podman(image, owner):
     settings += ("--cgroup-manager=cgroupfs", "--runtime=runc", "--events-backend=file", "--log-level=error")
 
     def podman(*command, **options):
-        return hosts.run("podman", *settings, *command, **options)
+        return nspawn.run("podman", *settings, *command, **options)
 
     podman.settings, podman.namespace = settings, owner.namespace("podman")
     podman.confined = ("--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096", f"--network=ns:/run/netns/{podman.namespace}")
@@ -45,7 +46,7 @@ def podman(image, owner):
 
 
 def test_two_builds_give_the_same_digest(image, binaries, tmp_path):
-    again = hosts.run(TOP / "dev", "container", *flags(binaries), "--out", tmp_path / "again", env={**os.environ, "TZ": "Asia/Tokyo"})
+    again = nspawn.run(TOP / "dev", "container", *flags(binaries), "--out", tmp_path / "again", env={**os.environ, "TZ": "Asia/Tokyo"})
     assert again.stdout.split()[1] == image[1]
 
 
@@ -62,8 +63,8 @@ def test_one_index_holds_both_architectures_as_non_root_from_scratch(image, bina
         assert config["config"]["Healthcheck"]["Test"] == ["CMD", "/usr/bin/dob-api", "health"]
         assert config["config"]["Labels"]["org.opencontainers.image.version"] == VERSION
         layer = image[0] / "blobs/sha256" / manifest["layers"][0]["digest"].removeprefix("sha256:")
-        assert hosts.run("tar", "-tf", layer).stdout.split()[-1] == "usr/bin/dob-api"
-        hosts.run("sh", "-c", f"tar -xOf {layer} usr/bin/dob-api | cmp - {binaries[config['architecture']]}")
+        assert nspawn.run("tar", "-tf", layer).stdout.split()[-1] == "usr/bin/dob-api"
+        nspawn.run("sh", "-c", f"tar -xOf {layer} usr/bin/dob-api | cmp - {binaries[config['architecture']]}")
 
 
 def test_under_podman_it_serves_read_only_as_non_root_and_is_healthy(podman, image):
@@ -75,17 +76,17 @@ def test_under_podman_it_serves_read_only_as_non_root_and_is_healthy(podman, ima
     def start():
         options = ("--name", name, "--volume=data:/var/lib/dob-api", "--health-cmd", command, "--health-interval=disable")
         podman("run", "--detach", *podman.confined, *options, podman.image)
-        hosts.wait_until(lambda: podman("healthcheck", "run", name, check=False).returncode == 0, "the container is healthy")
+        nspawn.wait_until(lambda: podman("healthcheck", "run", name, check=False).returncode == 0, "the container is healthy")
 
     def ask(path, *options):
         url = f"http://127.0.0.1:8080{path}"
-        return hosts.run("ip", "netns", "exec", podman.namespace, "curl", "-sS", "-w", "%{http_code}", *options, url).stdout
+        return nspawn.run("ip", "netns", "exec", podman.namespace, "curl", "-sS", "-w", "%{http_code}", *options, url).stdout
 
     start()
     assert ask("/hello/ada", "-X", "PUT", "-d", '{"dateOfBirth":"1815-12-10"}') == "204"
     assert "Hello, Ada!" in ask("/hello/Ada")
     inside = json.loads(podman("inspect", name).stdout)[0]
-    status = open(f"/proc/{inside['State']['Pid']}/status").read()
+    status = pathlib.Path(f"/proc/{inside['State']['Pid']}/status").read_text()
     assert "\nUid:\t65532\t65532\t65532\t65532\n" in status and "\nCapEff:\t0000000000000000\n" in status
     assert podman("exec", name, "/bin/sh", check=False).returncode != 0
 
@@ -102,13 +103,14 @@ WRAPPER = """#!/bin/sh
 export HOME=/root
 chown 65532 "$DOB_API_DATA_DIR"
 env | grep -E '^(DOB_API|DATABASE)_' >"$DOB_API_DATA_DIR.settings"
-exec nsenter --net=/proc/{runner}/ns/net {podman} run --rm {confined} --volume="$DOB_API_DATA_DIR:$DOB_API_DATA_DIR" --env-file="$DOB_API_DATA_DIR.settings" {image} "$@"
+exec nsenter --net=/proc/{runner}/ns/net {podman} run --rm {confined} --volume="$DOB_API_DATA_DIR:$DOB_API_DATA_DIR" \\
+    --env-file="$DOB_API_DATA_DIR.settings" {image} "$@"
 """
 
 
 def test_under_podman_it_passes_the_contract_of_the_service(podman, tmp_path):
     build = ("cargo", "test", "--locked", "--no-run", "--test=contract", "--message-format=json")
-    artifacts = [json.loads(line) for line in hosts.run(*build, cwd=TOP, timeout=1800).stdout.splitlines()]
+    artifacts = [json.loads(line) for line in nspawn.run(*build, cwd=TOP, timeout=1800).stdout.splitlines()]
     programs = {part["target"]["name"]: part["executable"] for part in artifacts if part.get("executable")}
     wrapper = tmp_path / "dob-api"
     lines = {"podman": ("podman", *podman.settings), "confined": podman.confined}
@@ -116,6 +118,6 @@ def test_under_podman_it_passes_the_contract_of_the_service(podman, tmp_path):
     wrapper.chmod(0o755)
     script = 'mount --bind "$1" "$2" && exec nsenter --net="$3" "$4" embedded::'
     network = f"/run/netns/{podman.namespace}"
-    tested = hosts.run("unshare", "--mount", "sh", "-c", script, "sh", wrapper, programs["dob-api"], network, programs["contract"])
+    tested = nspawn.run("unshare", "--mount", "sh", "-c", script, "sh", wrapper, programs["dob-api"], network, programs["contract"])
     print(tested.stdout)
     assert "test result: ok. 0 passed" not in tested.stdout

@@ -4,7 +4,7 @@ import pathlib
 import re
 
 from conftest import version_of
-from hosts import wait_until
+from lab.hosts.nspawn import wait_until
 
 UNIT = "dob-api.service"
 REFUSED = 7  # curl's exit code

@@ -8,21 +8,21 @@ import shutil
 
 import pytest
 
-import hosts
 from conftest import TOP, VERSION
+from lab.hosts import nspawn
 
 ARCHITECTURES = ("amd64", "arm64")
 
 
 @pytest.fixture(scope="session")
 def help_text(binaries):
-    return hosts.run(binaries["amd64"], "--help").stdout
+    return nspawn.run(binaries["amd64"], "--help").stdout
 
 
 @pytest.fixture
 def unpacked(debs, tmp_path):
     def unpack(arch):
-        hosts.run("dpkg-deb", "--raw-extract", debs[arch], tmp_path / arch)
+        nspawn.run("dpkg-deb", "--raw-extract", debs[arch], tmp_path / arch)
         return tmp_path / arch
 
     return unpack
@@ -30,7 +30,7 @@ def unpacked(debs, tmp_path):
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_lintian_finds_neither_errors_nor_warnings(debs, arch):
-    found = hosts.run("lintian", "--allow-root", "--fail-on=error,warning", debs[arch], check=False)
+    found = nspawn.run("lintian", "--allow-root", "--fail-on=error,warning", debs[arch], check=False)
     assert (found.returncode, found.stdout) == (0, ""), found.stdout + found.stderr
 
 
@@ -38,22 +38,22 @@ def test_lintian_finds_neither_errors_nor_warnings(debs, arch):
 def test_the_binary_is_static_and_the_package_holds_it_unchanged(binaries, unpacked, arch):
     inside = unpacked(arch) / "usr/bin/dob-api"
     assert inside.read_bytes() == binaries[arch].read_bytes()
-    headers = hosts.run("readelf", "--program-headers", inside).stdout
+    headers = nspawn.run("readelf", "--program-headers", inside).stdout
     assert "LOAD" in headers and "INTERP" not in headers
 
 
 def test_the_arm64_binary_runs(unpacked, owner, network, tmp_path):
     binary = unpacked("arm64") / "usr/bin/dob-api"
     emulator = "qemu-aarch64-static"
-    assert VERSION in hosts.run(emulator, binary, "--version").stdout
+    assert VERSION in nspawn.run(emulator, binary, "--version").stdout
     environment = {"DOB_API_DATA_DIR": str(tmp_path), "PATH": os.environ["PATH"]}
     namespace = owner.namespace("arm")
     service = owner.spawn(emulator, binary, namespace=namespace, env=environment)
     healthy = ("ip", "netns", "exec", namespace, emulator, binary, "health")
-    hosts.wait_until(lambda: hosts.run(*healthy, check=False).returncode == 0, "the arm64 service is healthy")
+    nspawn.wait_until(lambda: nspawn.run(*healthy, check=False).returncode == 0, "the arm64 service is healthy")
     ask = ("ip", "netns", "exec", namespace, "curl", "-sS", "http://127.0.0.1:8080/hello/ada")
-    hosts.run(*ask, "-X", "PUT", "-d", '{"dateOfBirth":"1815-12-10"}')
-    assert "Hello, ada!" in hosts.run(*ask).stdout
+    nspawn.run(*ask, "-X", "PUT", "-d", '{"dateOfBirth":"1815-12-10"}')
+    assert "Hello, ada!" in nspawn.run(*ask).stdout
     service.terminate()
     service.wait(60)
 
@@ -89,7 +89,7 @@ def test_the_stop_timeout_exceeds_the_drain():
 
 
 def test_the_manual_is_well_formed():
-    shown = hosts.run("man", "--warnings", "--local-file", TOP / "packaging/dob-api.8", env={**os.environ, "MANROFFSEQ": "", "LC_ALL": "C.UTF-8"})
+    shown = nspawn.run("man", "--warnings", "--local-file", TOP / "packaging/dob-api.8", env={**os.environ, "MANROFFSEQ": "", "LC_ALL": "C.UTF-8"})
     assert shown.stderr == ""
 
 
@@ -127,21 +127,21 @@ print -r -- $all
 
 
 def test_the_same_tree_gives_the_same_bytes_from_another_folder(debs, binaries, tmp_path):
-    cache = hosts.run("bash", "-c", ". packaging/lib.sh && cache", cwd=TOP).stdout.strip()
+    cache = nspawn.run("bash", "-c", ". tools/lib.sh && cache", cwd=TOP).stdout.strip()
     # Kept between runs: only what changed is built again.
     elsewhere = f"{cache}/another/folder"
-    hosts.run("mkdir", "-p", elsewhere)
-    for part in (".git", "Cargo.toml", "Cargo.lock", "CHANGELOG.md", "dev", "rust-toolchain.toml", "packaging", "src"):
-        hosts.run("rm", "-rf", f"{elsewhere}/{part}")
-        hosts.run("cp", "-a", TOP / part, elsewhere)
-    hosts.run("chmod", "-R", "go-rwx", f"{elsewhere}/packaging")
+    nspawn.run("mkdir", "-p", elsewhere)
+    for part in (".git", "Cargo.toml", "Cargo.lock", "CHANGELOG.md", "dev", "rust-toolchain.toml", "packaging", "src", "tools"):
+        nspawn.run("rm", "-rf", f"{elsewhere}/{part}")
+        nspawn.run("cp", "-a", TOP / part, elsewhere)
+    nspawn.run("chmod", "-R", "go-rwx", f"{elsewhere}/packaging")
     # The crates lie elsewhere, too, as they do for another user.
-    hosts.run("mkdir", "-p", f"{elsewhere}/crates")
+    nspawn.run("mkdir", "-p", f"{elsewhere}/crates")
     crates = os.path.expanduser(os.environ.get("CARGO_HOME", "~/.cargo"))
-    hosts.run("sh", "-c", f"ln -sfn {crates}/* {crates}/.[!.]* {elsewhere}/crates")
+    nspawn.run("sh", "-c", f"ln -sfn {crates}/* {crates}/.[!.]* {elsewhere}/crates")
     environment = {**os.environ, "CARGO_TARGET_DIR": f"{elsewhere}/built", "CARGO_HOME": f"{elsewhere}/crates"}
     environment.update(TZ="Asia/Tokyo", LC_ALL="C.UTF-8")
-    hosts.run(f"{elsewhere}/dev", "deb", "--arch", "amd64", "--out", tmp_path, env=environment, timeout=1800)
+    nspawn.run(f"{elsewhere}/dev", "deb", "--arch", "amd64", "--out", tmp_path, env=environment, timeout=1800)
     for file in (debs["amd64"], debs["amd64"].with_suffix(".cdx.json")):
         assert digest(file) == digest(tmp_path / file.name)
     for name in (str(TOP), elsewhere, os.path.expanduser("~")):
@@ -154,7 +154,7 @@ def digest(file):
 
 def test_bad_input_is_answered_in_one_sentence(binaries, owner, tmp_path):
     def told(*command, **options):
-        done = hosts.run(*command, check=False, **options)
+        done = nspawn.run(*command, check=False, **options)
         assert done.returncode != 0 and len(done.stderr.splitlines()) == 1, done.stderr
         return done.stderr
 
@@ -172,7 +172,7 @@ def test_bad_input_is_answered_in_one_sentence(binaries, owner, tmp_path):
 
     user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", f"XDG_CACHE_HOME={tmp_path}")
     os.chmod(tmp_path, 0o777)
-    assert "root" in told(*user, TOP / "packaging/tests/rootfs", "trixie")
+    assert "root" in told(*user, TOP / "lab/hosts/debian", "trixie")
     assert "root" in told(*user, TOP / "packaging/tests/run")
     # A system without Debian's tools, as PATH shows it.
     tools = tmp_path / "tools"

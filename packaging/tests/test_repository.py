@@ -4,8 +4,8 @@ import os
 import re
 import shutil
 
-import hosts
 from conftest import TOP, edit, version_of
+from lab.hosts import nspawn
 
 
 def test_the_repository_keeps_every_version_and_serves_both_architectures(bare, released, debs):
@@ -55,11 +55,11 @@ def test_an_unsigned_tampered_or_foreign_repository_is_refused(bare, repository,
         package.write_bytes(content)
 
     repository("true", "amd64")
-    for name, breakage, key, told in (
-        ("unsigned", unsign, "test", "is not signed"),
-        ("release", change_release, "test", "BADSIG"),
-        ("index", change_index, "test", "verification"),
-        ("foreign", lambda folder: None, "stranger", "NO_PUBKEY"),
+    for name, breakage, key in (
+        ("unsigned", unsign, "test"),
+        ("release", change_release, "test"),
+        ("index", change_index, "test"),
+        ("foreign", lambda folder: None, "stranger"),
     ):
         update, install, message = broken(name, breakage, key)
         print(name, message)
@@ -76,17 +76,17 @@ def test_a_key_of_the_users_own_keyring_signs_as_well(debs, owner, keys):
     keys("test")
     home = owner.folder / "gnupg-test"
     environment = {**os.environ, "GNUPGHOME": str(home)}
-    listed = hosts.run("gpg", "--with-colons", "--list-secret-keys", env=environment).stdout
+    listed = nspawn.run("gpg", "--with-colons", "--list-secret-keys", env=environment).stdout
     fingerprint = re.search(r"^fpr:+(\w+):", listed, re.M)[1]
     folder = owner.folder / "by-fingerprint"
-    hosts.run(TOP / "dev", "apt-repo", folder, "--key", fingerprint, debs["amd64"], env=environment)
-    hosts.run("gpg", "--verify", folder / "dists/stable/InRelease", env=environment)
-    hosts.run("gpgconf", "--kill", "all", env=environment)
+    nspawn.run(TOP / "dev", "apt-repo", folder, "--key", fingerprint, debs["amd64"], env=environment)
+    nspawn.run("gpg", "--verify", folder / "dists/stable/InRelease", env=environment)
+    nspawn.run("gpgconf", "--kill", "all", env=environment)
 
 
 def test_a_repository_without_a_key_is_not_made(debs, owner):
-    told = hosts.run(TOP / "dev", "apt-repo", owner.folder / "keyless", debs["amd64"], check=False)
+    told = nspawn.run(TOP / "dev", "apt-repo", owner.folder / "keyless", debs["amd64"], check=False)
     assert told.returncode == 64 and "--key" in told.stderr and len(told.stderr.splitlines()) == 1
-    told = hosts.run(TOP / "dev", "apt-repo", owner.folder / "keyless", "--key", "nobody", debs["amd64"], check=False)
+    told = nspawn.run(TOP / "dev", "apt-repo", owner.folder / "keyless", "--key", "nobody", debs["amd64"], check=False)
     assert told.returncode == 1 and "nobody" in told.stderr and len(told.stderr.splitlines()) == 1
     assert not (owner.folder / "keyless/dists").exists()

@@ -45,7 +45,7 @@ class Applied(cloud.Configuration):
 
     def each(self, action, *roots):
         """Does something to several roots, two at a time, and returns what came of it by root."""
-        return dict(zip(roots, self.workers.map(action, roots)))
+        return dict(zip(roots, self.workers.map(action, roots), strict=True))
 
     def apply_all(self):
         # A root mostly waits, for the cloud to have spread what was written: that is what makes the time.

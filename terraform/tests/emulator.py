@@ -19,14 +19,14 @@ import sys
 import threading
 
 from moto.autoscaling.responses import AutoScalingResponse
-from moto.kms.models import kms_backends
-from moto.kms.responses import KmsResponse
 from moto.core.responses import ActionResult
 from moto.core.types import Base64EncodedString
 from moto.ec2.models.launch_templates import LaunchTemplate
 from moto.ec2.responses import EC2Response
 from moto.ec2.utils import parse_user_data
 from moto.iam.access_control import PermissionResult
+from moto.kms.models import kms_backends
+from moto.kms.responses import KmsResponse
 from moto.route53.responses import Route53
 from moto.s3.models import FakeBucket, FakeDeleteMarker, S3Backend
 from moto.server import DomainDispatcherApplication, main

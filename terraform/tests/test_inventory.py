@@ -14,7 +14,7 @@ WANTED = ("region", "zone", "address", "ansible_host", "service_database_passwor
 @pytest.fixture(scope="module")
 def ansible(applied, secrets):
     """Runs a command of Ansible as an operator would, before the emulator."""
-    tools = pathlib.Path(cloud.run(TOP / "tests/venv", "cluster", "cluster/requirements.txt").stdout.strip()) / "bin"
+    tools = pathlib.Path(cloud.run(TOP / "tools/venv", "cluster", "lab/requirements.txt").stdout.strip()) / "bin"
     files = {"DOB_API_CA_FILE": "/ca.crt", "DOB_API_CA_KEY_FILE": "/ca.key", "ANSIBLE_DEPRECATION_WARNINGS": "false"}
     return lambda command, *rest: cloud.run(tools / command, "-i", "inventories/aws", *rest, cwd=TOP / "ansible", env=applied.env | files).stdout
 
@@ -50,7 +50,7 @@ def test_a_database_host_has_its_place_its_passwords_and_its_buckets(applied, an
     host = f"dob-api-{name}-db2"
     asked = f"msg={{{{ [{', '.join(WANTED)}] | to_json }}}}"
     said = ansible("ansible", host, "--playbook-dir", ".", "-o", "-m", "debug", "-a", asked)
-    known = dict(zip(WANTED, json.loads(json.loads(said.partition("=>")[2])["msg"])))
+    known = dict(zip(WANTED, json.loads(json.loads(said.partition("=>")[2])["msg"]), strict=True))
     stored = secrets[cloud.REGIONS[name]]
     assert known == {
         "region": name,

@@ -110,7 +110,9 @@ def test_a_bucket_opens_to_nobody_in_particular_only_under_a_condition(everythin
 def test_a_workflow_is_bound_to_one_repository_and_environment(plans):
     roles = [one for one in cloud.resources(plans["global"]["planned_values"]["root_module"]) if one["type"] == "aws_iam_role"]
     subjects = {
-        role["index"]: json.loads(role["values"]["assume_role_policy"])["Statement"][0]["Condition"]["StringEquals"]["token.actions.githubusercontent.com:sub"]
+        role["index"]: json.loads(role["values"]["assume_role_policy"])["Statement"][0]["Condition"]["StringEquals"][
+            "token.actions.githubusercontent.com:sub"
+        ]
         for role in roles
     }
     environments = {name: f"environment:{name}" for name in ("infra", "release", "deploy", "drill", "database")} | {"plan": "pull_request"}
@@ -151,7 +153,11 @@ def test_the_second_wall_lets_the_internet_open_nothing_behind_the_balancer(regi
     assert set(walls) == {"public", "service", "data"}
     assert sorted(subnet for wall in walls.values() for subnet in wall["subnet_ids"]) == sorted(subnet["id"] for subnet in of(region, "aws_subnet"))
     for tier, wall in walls.items():
-        wide = {(rule["from_port"], rule["to_port"]) for rule in wall["ingress"] if rule["cidr_block"] in ANYWHERE and rule["protocol"] in ("6", "tcp", "-1")}
+        wide = {
+            (rule["from_port"], rule["to_port"])
+            for rule in wall["ingress"]
+            if rule["cidr_block"] in ANYWHERE and rule["protocol"] in ("6", "tcp", "-1")
+        }
         # Answers come to the ports that Linux gives to those who ask.
         assert {ports for ports in wide if ports[0] < 1024} == ({(80, 80), (443, 443)} if tier == "public" else set())
         assert all(ports[0] >= 32768 for ports in wide if tier != "public")

@@ -95,5 +95,7 @@ def test_all_that_can_be_asked_for_is_there(full_plan):
     # Containers stand where hosts do, behind the same balancer, and get their part of the requests.
     (service,) = of(found, "aws_ecs_service")
     assert service["network_configuration"][0]["assign_public_ip"] is False
-    weights = next(listener for listener in of(found, "aws_lb_listener") if listener["port"] == 443)["default_action"][0]["forward"][0]["target_group"]
+    weights = next(listener for listener in of(found, "aws_lb_listener") if listener["port"] == 443)["default_action"][0]["forward"][0][
+        "target_group"
+    ]
     assert sorted(target["weight"] for target in weights) == [30, 70]

@@ -8,6 +8,7 @@ from conftest import UNCHANGED
 
 def left(applied, region):
     """What of ours is still there, by its kind."""
+
     def client(service):
         return applied.emulator.client(service, region)
 

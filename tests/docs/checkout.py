@@ -64,7 +64,7 @@ class Checkout:
         if self.system != "Linux":
             (self.path / "uname").unlink()
             (self.path / "flock").unlink()
-            (self.path / "uname").write_text(f'#!/bin/sh\ncase ${{1-}} in -m) echo arm64 ;; *) echo {self.system} ;; esac\n')
+            (self.path / "uname").write_text(f"#!/bin/sh\ncase ${{1-}} in -m) echo arm64 ;; *) echo {self.system} ;; esac\n")
             (self.path / "uname").chmod(0o755)
         for name in TRAPS.split():
             if self.system == "Linux" or not name.startswith("apt"):
@@ -86,10 +86,17 @@ class Checkout:
         alone = ["unshare", "--net", "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if os.getuid() == 0 else []
         ran = subprocess.run(
             [*alone, "env", "-i", *(f"{name}={value}" for name, value in (known | environment).items()), *self.command, *arguments],
-            cwd=self.cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+            cwd=self.cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         now = self._files()
-        changed = sorted(str(path) for path in now.keys() ^ self.held.keys() | {path for path in now.keys() & self.held.keys() if now[path] != self.held[path]})
+        changed = sorted(
+            str(path) for path in now.keys() ^ self.held.keys() | {path for path in now.keys() & self.held.keys() if now[path] != self.held[path]}
+        )
         self.held = now
         return Ended(ran.returncode, ran.stdout, ran.stderr, self.trapped.read_text().splitlines() + changed)
 

@@ -5,8 +5,9 @@ import re
 import subprocess
 
 import pytest
-import workflows
+
 from conftest import TOP
+from rehearsal import workflows
 
 JOBS = [pytest.param(path, job, id=f"{path.stem}-{name}") for path, name, job in workflows.jobs()]
 STEPS = [

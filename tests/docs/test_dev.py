@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 import pytest
+
 from checkout import Checkout
 from conftest import TOP, run, tasks
 
@@ -15,12 +16,16 @@ WRONG = ("", "--nosuch", "nosuch")
 # A word that may well be right: only the archive knows each package. So what ends this is that nobody may install it.
 WORD = {"need": 1}
 # Those that say on another system, too, what they are for; `run` builds with what is there.
-ANYWHERE = {"clean", "docs", "help", "infra", "run", "smoke"}
+ANYWHERE = {"clean", "docs", "github-check", "help", "infra", "run", "smoke"}
 # Arguments that are right, for those that need some.
 RIGHT = {
-    "apt-repo": ["folder", "--key", "key"], "cluster": ["status"], "need": ["jq"], "play": ["site.yml"],
-    "publish": ["home/dob-api_1.0.0_amd64.raw"], "roll-out": ["1.0.0"],
-}  # fmt: skip
+    "apt-repo": ["folder", "--key", "key"],
+    "cluster": ["status"],
+    "need": ["jq"],
+    "play": ["site.yml"],
+    "publish": ["home/dob-api_1.0.0_amd64.raw"],
+    "roll-out": ["1.0.0"],
+}
 SECTIONS = {"cluster": r"^    ([a-z-]+)  ", "infra": r"^  ([a-z]+) +(?:lets|makes|takes)"}
 
 
@@ -91,20 +96,52 @@ def test_each_command_of_a_task_has_its_help(linux, task):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["apt-repo", "folder"], ["apt-repo", "folder", "--key"], ["apt-repo", "folder", "--key", "key", "missing.deb"], ["bench", "--only", "nosuch"],
-        ["bench", "--report", "missing"], ["build", "riscv64gc-unknown-linux-musl"], ["build", "x86_64-unknown-linux-musl", "nosuch"],
-        ["clean", "--dry-run", "nosuch"], ["cluster", "faults", "--only", "nosuch"], ["cluster", "heal"], ["cluster", "kill", "nosuch"],
-        ["cluster", "logs", "--region", "nosuch"], ["cluster", "partition", "nosuch"], ["cluster", "play", "nosuch.yml"], ["cluster", "status", "nosuch"],
-        ["container", "--amd64", "missing"], ["coverage", "--", "nosuch"], ["deb", "--arch", "nosuch"], ["deb", "--binary", "missing"], ["deb", "--out"],
-        ["fuzz", "0"], ["fuzz", "1", "2"], ["image", "--deb", "missing"], ["image", "--sources", "a", "--deb", "b"], ["infra", "plan"],
-        ["infra", "plan", "nosuch"], ["infra", "nosuch", "primary"], ["infra", "protect", "nosuch"], ["infra", "secrets"],
-        ["infra", "secrets", "--ca", "missing"], ["need", "jq", "--nosuch"], ["play", "README.md"], ["publish", "missing.raw"],
-        ["publish", "dob-api_1.0.0_amd64.raw"], ["roll-out", "1.0.0", "--follow"], ["run", "--listen=127.0.0.1:0", "--nosuch"],
-        ["run", "--listen", "127.0.0.1:0", "nosuch"], ["smoke", "dob.example.com"], ["smoke", "https://dob.example.com", "nosuch"],
-        ["soak", "--minutes"], ["soak", "--minutes", "0"], ["soak", "1"], ["test", "docs", "nosuch"],
+        ["apt-repo", "folder"],
+        ["apt-repo", "folder", "--key"],
+        ["apt-repo", "folder", "--key", "key", "missing.deb"],
+        ["bench", "--only", "nosuch"],
+        ["bench", "--report", "missing"],
+        ["build", "riscv64gc-unknown-linux-musl"],
+        ["build", "x86_64-unknown-linux-musl", "nosuch"],
+        ["clean", "--dry-run", "nosuch"],
+        ["cluster", "faults", "--only", "nosuch"],
+        ["cluster", "heal"],
+        ["cluster", "kill", "nosuch"],
+        ["cluster", "logs", "--region", "nosuch"],
+        ["cluster", "partition", "nosuch"],
+        ["cluster", "play", "nosuch.yml"],
+        ["cluster", "status", "nosuch"],
+        ["container", "--amd64", "missing"],
+        ["coverage", "--", "nosuch"],
+        ["deb", "--arch", "nosuch"],
+        ["deb", "--binary", "missing"],
+        ["deb", "--out"],
+        ["fuzz", "0"],
+        ["fuzz", "1", "2"],
+        ["image", "--deb", "missing"],
+        ["image", "--sources", "a", "--deb", "b"],
+        ["infra", "plan"],
+        ["infra", "plan", "nosuch"],
+        ["infra", "nosuch", "primary"],
+        ["infra", "protect", "nosuch"],
+        ["infra", "secrets"],
+        ["infra", "secrets", "--ca", "missing"],
+        ["need", "jq", "--nosuch"],
+        ["play", "README.md"],
+        ["publish", "missing.raw"],
+        ["publish", "dob-api_1.0.0_amd64.raw"],
+        ["roll-out", "1.0.0", "--follow"],
+        ["run", "--listen=127.0.0.1:0", "--nosuch"],
+        ["run", "--listen", "127.0.0.1:0", "nosuch"],
+        ["smoke", "dob.example.com"],
+        ["smoke", "https://dob.example.com", "nosuch"],
+        ["soak", "--minutes"],
+        ["soak", "--minutes", "0"],
+        ["soak", "1"],
+        ["test", "docs", "nosuch"],
     ],
     ids=" ".join,
-)  # fmt: skip
+)
 def test_a_wrong_argument_further_on_is_refused_in_one_sentence(linux, arguments):
     is_refused(linux.dev(*arguments))
 
@@ -136,8 +173,16 @@ def test_what_fails_exits_with_1(linux):
 @pytest.fixture
 def made(linux):
     """What a build and a suite leave behind, and what somebody else did."""
-    for file in ("top/target/CACHEDIR.TAG", "top/target/debug/dob-api", "top/fuzz/target/x", "top/terraform/primary/.terraform/x", "home/.cache/dob-api/tools/x",
-                 "top/fuzz/artifacts/x", "home/.cache/other/x", "home/other/x"):  # fmt: skip
+    for file in (
+        "top/target/CACHEDIR.TAG",
+        "top/target/debug/dob-api",
+        "top/fuzz/target/x",
+        "top/terraform/primary/.terraform/x",
+        "home/.cache/dob-api/tools/x",
+        "top/fuzz/artifacts/x",
+        "home/.cache/other/x",
+        "home/other/x",
+    ):
         path = linux.folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(2**20))
@@ -160,7 +205,13 @@ def test_clean_removes_what_was_made_and_says_how_much(made):
     ended = made.dev("clean")
     assert ended.code == 0 and "freed 5 MB" in ended.out and "staying: " in ended.out, ended
     gone = names(made, ended.did)
-    assert gone == ["home/.cache/dob-api/tools/x", "top/fuzz/target/x", "top/target/CACHEDIR.TAG", "top/target/debug/dob-api", "top/terraform/primary/.terraform/x"]
+    assert gone == [
+        "home/.cache/dob-api/tools/x",
+        "top/fuzz/target/x",
+        "top/target/CACHEDIR.TAG",
+        "top/target/debug/dob-api",
+        "top/terraform/primary/.terraform/x",
+    ]
     assert "freed 0 MB" in made.dev("clean").out
 
 
@@ -185,7 +236,7 @@ def test_clean_leaves_a_named_folder_that_cargo_did_not_make(made):
 
 
 def test_the_suites_end_with_what_each_took_and_their_sum(tmp_path):
-    for file in ("tests/run", "packaging/lib.sh"):
+    for file in ("tests/run", "tools/lib.sh"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         shutil.copy(TOP / file, tmp_path / file)
     for suite, said in (("docs", "3 passed, 1 failed"), ("monitoring", "2 passed, 0 failed")):

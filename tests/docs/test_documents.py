@@ -3,9 +3,10 @@
 import re
 
 import pytest
+
 import readme
-import runbooks
 from conftest import TOP, run, tasks, tracked
+from tools import runbooks
 
 DOCUMENTS = tracked("*.md")
 

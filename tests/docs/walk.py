@@ -14,8 +14,8 @@ import tempfile
 import threading
 import time
 
-import hosts
 import readme
+from lab.hosts import nspawn
 
 PARTS = ("greeting", "package", "cluster")
 CHECKOUT = "/srv/dob-api"
@@ -35,7 +35,7 @@ class Here:
         return None
 
 
-class Bare(hosts.Host):
+class Bare(nspawn.Host):
     """A Debian host as a new user has it, with a checkout."""
 
     def __init__(self, owner, rootfs):
@@ -62,16 +62,16 @@ class Bare(hosts.Host):
         # A build takes minutes: between two looks it gets the processor.
         waiting = "until curl -fs localhost:8080/healthz; do systemctl is-active --quiet terminal && sleep 1 || exit 1; done"
         if self.shell(waiting, check=False, timeout=BUILD_S).returncode != 0:
-            raise hosts.Failed(self.run("journalctl", "--unit=terminal", "--no-pager", "--lines=50").stdout)
+            raise nspawn.Failed(self.run("journalctl", "--unit=terminal", "--no-pager", "--lines=50").stdout)
 
 
 def clone(folder):
-    hosts.run("git", "clone", "--quiet", "--no-hardlinks", readme.TOP, folder)
+    nspawn.run("git", "clone", "--quiet", "--no-hardlinks", readme.TOP, folder)
 
 
 def greeted(said):
     if not re.search(readme.greeting(), said):
-        raise hosts.Failed(f"that is no greeting: {said}")
+        raise nspawn.Failed(f"that is no greeting: {said}")
 
 
 def greeting(host):
@@ -86,7 +86,9 @@ def package(host):
     """What packaging/README.md tells who publishes, then what README.md tells who installs."""
     with served(f"/proc/{host.leader}/root{REPOSITORY}") as url:
         host.follow("./dev need gpg gpg-agent\ngpg --batch --passphrase '' --quick-generate-key walk ed25519 sign")
-        host.follow(f"./dev deb\n./dev apt-repo {REPOSITORY} --url {url} --key $(gpg --list-keys --with-colons | awk -F: '/^fpr/ {{ print $10; exit }}')")
+        host.follow(
+            f"./dev deb\n./dev apt-repo {REPOSITORY} --url {url} --key $(gpg --list-keys --with-colons | awk -F: '/^fpr/ {{ print $10; exit }}')"
+        )
         host.follow(readme.block(readme.INSTALL).replace(readme.REPOSITORY, url))
     greeted(host.follow(readme.block(readme.ASK)))
 
@@ -119,17 +121,19 @@ def cluster(checkout):
 
 def typed(command, folder):
     print(f"$ {command}", flush=True)
-    ran = subprocess.run(["bash", "-euo", "pipefail", "-c", command], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False)
+    ran = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False
+    )
     print(ran.stdout, end="", flush=True)
     if ran.returncode != 0:
-        raise hosts.Failed(f"{command}: exit {ran.returncode}")
+        raise nspawn.Failed(f"{command}: exit {ran.returncode}")
     return ran.stdout
 
 
 def free(port):
     with socket.socket() as one:
         if one.connect_ex(("127.0.0.1", port)) == 0:
-            raise hosts.Failed(f"something serves on 127.0.0.1:{port} already: end it, the walk needs the port")
+            raise nspawn.Failed(f"something serves on 127.0.0.1:{port} already: end it, the walk needs the port")
 
 
 @contextlib.contextmanager
@@ -142,13 +146,13 @@ def timed(times, part):
 
 def main(parts):
     if unknown := set(parts) - set(PARTS):
-        raise hosts.Failed(f"there is no part '{unknown.pop()}': choose of {', '.join(PARTS)}")
+        raise nspawn.Failed(f"there is no part '{unknown.pop()}': choose of {', '.join(PARTS)}")
     times = {}
     if "package" in parts or "greeting" in parts:
         for port in (8080, 9080):
             free(port)
-        rootfs = hosts.run(readme.TOP / "tests/docs/bare", timeout=1800).stdout.strip()
-        with hosts.Run() as run:
+        rootfs = nspawn.run(readme.TOP / "tests/docs/bare", timeout=1800).stdout.strip()
+        with nspawn.Run() as run:
             host = Bare(run, rootfs).boot()
             # The package is built by what the greeting installs.
             with timed(times, "greeting"):
@@ -167,7 +171,7 @@ def main(parts):
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 try:
     main(sys.argv[1:] or PARTS)
-except (hosts.Failed, TimeoutError, subprocess.TimeoutExpired) as error:
+except (nspawn.Failed, TimeoutError, subprocess.TimeoutExpired) as error:
     raise SystemExit(f"walk: {error}") from None
 except KeyboardInterrupt:
     raise SystemExit("walk: interrupted") from None

@@ -11,6 +11,6 @@ def filter_body(context, body):
     if not isinstance(body, dict):
         return True
     # A day is left out, because midnight may pass and the service may live in another zone.
-    yesterday = str(datetime.datetime.now(datetime.timezone.utc).date() - datetime.timedelta(days=1))
+    yesterday = str(datetime.datetime.now(datetime.UTC).date() - datetime.timedelta(days=1))
     born = body.get("dateOfBirth")
     return len(json.dumps(body)) <= 1024 and (not isinstance(born, str) or born < yesterday)

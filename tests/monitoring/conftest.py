@@ -43,7 +43,7 @@ def expressions():
         asked = re.findall(r'\bquery \(?(?:printf )?"((?:[^"\\]|\\.)*)"', path.read_text())
         # What the page fills in is a whole selector, or the value of a label.
         yield from ((f"{path.name}: {one}", re.sub(r"(?<=\w)%s", "", one).replace("%s", "x")) for one in asked)
-    asked = re.search(r"^QUERIES = \{\n(.*?)^\}", (TOP / "cluster/watch.py").read_text(), re.M | re.S)[1]
+    asked = re.search(r"^QUERIES = \{\n(.*?)^\}", (TOP / "lab/reports/watch.py").read_text(), re.M | re.S)[1]
     yield from ((f"watch.py: {name}", one) for name, one in re.findall(r'^    "(\w+)": "(.*)",$', asked, re.M))
 
 

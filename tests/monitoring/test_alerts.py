@@ -5,6 +5,7 @@ import re
 
 import pytest
 import yaml
+
 from conftest import TOP, alerts
 
 RULES = {rule["alert"]: (path, rule) for path, rule in alerts()}

@@ -9,10 +9,11 @@ import sys
 import threading
 
 import pytest
-from conftest import TOP, run
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from conftest import TOP, run
 
 PROGRAM = TOP / "ansible/roles/exporters/files/certificate-ages"
 
@@ -26,7 +27,7 @@ def certificate(folder, name, end):
     plain = serialization.NoEncryption(), serialization.PrivateFormat.PKCS8
     (folder / f"{name}.crt").write_bytes(made.public_bytes(serialization.Encoding.PEM))
     (folder / f"{name}.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, plain[1], plain[0]))
-    return int(end.replace(tzinfo=datetime.timezone.utc).timestamp())
+    return int(end.replace(tzinfo=datetime.UTC).timestamp())
 
 
 @pytest.fixture

@@ -7,11 +7,18 @@ import sys
 
 import pytest
 import yaml
+
 from conftest import ROLE, RULES, TOP, run, tool
 
 BIN = pathlib.Path(sys.prefix) / "bin"
 RECEIVERS = {
-    "mail": {"to": "operator@example.org", "from": "alerts@example.org", "smarthost": "mail.example.org:587", "username": "dob", "password": "s\"e'c"},
+    "mail": {
+        "to": "operator@example.org",
+        "from": "alerts@example.org",
+        "smarthost": "mail.example.org:587",
+        "username": "dob",
+        "password": "s\"e'c",
+    },
     "webhooks": ["https://example.org/alerts"],
     "sns_topic": "arn:aws:sns:eu-west-1:123456789012:dob-api-a-alarms",
     "deadman_webhook": "https://example.org/deadman",

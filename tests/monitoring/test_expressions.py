@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from conftest import RULES, expressions, run, tool
 
 import metrics
+from conftest import RULES, expressions, run, tool
 
 ASKED = dict(expressions())
 LABELS, RARE = metrics.known()

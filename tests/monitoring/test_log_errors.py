@@ -4,6 +4,7 @@ import re
 import shutil
 
 import pytest
+
 from conftest import HOST, TOP, run
 
 PROGRAM = TOP / "ansible/roles/logs/files/log-errors"

@@ -21,7 +21,7 @@ def pgbackrest(stanza, command, *options, repository=None):
     """What pgBackRest answers; what it reports besides goes to the journal."""
     which = [] if repository is None else [f"--repo={repository}"]
     words = ["pgbackrest", command, f"--stanza={stanza}", *which, *options]
-    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     sys.stderr.write(done.stderr)
     if done.returncode != 0:
         said = [line for line in done.stderr.splitlines() if "ERROR" in line]

@@ -3,8 +3,9 @@
 import contextlib
 import datetime
 
-import backups
 import psycopg2
+
+import backups
 
 LOCK_TIMEOUT_MS, TRIES = 2000, 5
 # The sum does not depend on the order of the rows.
@@ -45,7 +46,7 @@ def connect():
 
 def mark(cursor):
     """A restore point before and after which the table is the same, and a snapshot of that moment."""
-    point = f"proof-{datetime.datetime.now(datetime.timezone.utc):%Y%m%dT%H%M%S}"
+    point = f"proof-{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}"
     for attempt in range(1, TRIES + 1):
         try:
             cursor.execute(f"set local lock_timeout = {LOCK_TIMEOUT_MS}")

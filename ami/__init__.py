@@ -1,0 +1,1 @@
+"""The image of a service host: published and rolled out."""

@@ -1,0 +1,260 @@
+"""./dev cluster: hosts of a whole cluster on this machine, and what may happen to them."""
+
+import argparse
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+from lab import TOP
+from lab.hosts import nspawn, plan
+from lab.hosts.cluster import Cluster, Run, Unusable
+from lab.reports import status, watch
+from lab.trials import campaign, rehearsal
+from tools.arguments import Parser
+
+# Between two looks at the whole cluster, which cost the machine more than they take.
+PACE_S = 2
+VENV = pathlib.Path(sys.prefix)
+
+
+def tell(text):
+    print(f"cluster: {text}", file=sys.stderr, flush=True)
+
+
+def current():
+    """The cluster that this checkout has up."""
+    nspawn.sweep()
+    if named := os.environ.get("CLUSTER_RUN"):
+        return Cluster(Run(pathlib.Path(named)), VENV)
+    for kept in nspawn.RUNS.glob("*/kept"):
+        if kept.read_text() == str(TOP):
+            return Cluster(Run(kept.parent), VENV)
+    raise Unusable("no cluster is up: start one with './dev cluster up'")
+
+
+def host(cluster, name):
+    if name not in cluster.machines:
+        raise Unusable(f"there is no host '{name}': choose one of {', '.join(cluster.machines)}")
+    return cluster.machines[name]
+
+
+def up(_):
+    with contextlib.suppress(Unusable):
+        raise SystemExit(f"cluster: one is up already, in {current().run.folder}: './dev cluster down' ends it")
+    begun = time.monotonic()
+    run = Run()
+    with contextlib.ExitStack() as undo:
+        undo.push(run)
+        cluster = Cluster(run, VENV)
+        cluster.make(tell)
+        site = cluster.playbook("site.yml", check=False)
+        run.keep()
+        undo.pop_all()
+    if site.returncode != 0:
+        raise Unusable("site.yml failed, see above; the hosts stay up: './dev cluster play site.yml' runs it again, 'down' ends them")
+    tell(f"up after {time.monotonic() - begun:.0f} s; './dev cluster status' shows it")
+    print(status.show(cluster))
+
+
+def down(_):
+    folder = current().run.folder
+    # Its lock goes with its processes: somebody else's sweep must not remove it at the same time.
+    with nspawn.registry():
+        nspawn.remove(folder)
+
+
+def show(arguments):
+    cluster = current()
+    if not arguments.watch:
+        print(status.show(cluster))
+        return
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            text = status.show(cluster)
+            # From the top of an empty screen, in one piece.
+            print(f"\x1b[H\x1b[2J{text}\n\nCtrl-C ends this", flush=True)
+            # The pace of a picture that is drawn anew, not a wait for anything.
+            time.sleep(PACE_S)
+
+
+def logs(arguments):
+    cluster = current()
+    command = cluster.ssh_command(watch.monitor(arguments.region), watch.search(arguments.words))
+    os.execvp("nsenter", [*cluster.cloud.at_operator(), *command])
+
+
+def ssh(arguments):
+    cluster = current()
+    host(cluster, arguments.host)
+    command = cluster.ssh_command(arguments.host, *arguments.command)
+    os.execvp("nsenter", [*cluster.cloud.at_operator(), *command])
+
+
+def play(arguments):
+    current().playbook(arguments.playbook, *arguments.arguments)
+
+
+def kill(arguments):
+    machine = host(current(), arguments.host)
+    if not machine.is_up():
+        raise Unusable(f"{machine.name} is down: './dev cluster boot {machine.name}' starts it")
+    machine.kill()
+
+
+def fence(arguments):
+    host(current(), arguments.host).kill()
+
+
+def boot(arguments):
+    machine = host(current(), arguments.host)
+    if machine.is_up():
+        raise Unusable(f"{machine.name} is up: './dev cluster kill {machine.name}' ends it")
+    machine.boot()
+
+
+def replace(arguments):
+    cluster = current()
+    machine = host(cluster, arguments.host)
+    if machine.place.kind == "balancer":
+        raise Unusable(f"{machine.name} is no host of the playbooks, they could not make it anew: replace a database or a service host")
+    cluster.replace(machine)
+    tell(f"{machine.name} is up with an empty disk: './dev cluster play site.yml' makes it what it was")
+
+
+def add(arguments):
+    cluster = current()
+    if arguments.host not in plan.SPARES or arguments.host in cluster.machines:
+        left = [name for name in plan.SPARES if name not in cluster.machines]
+        raise Unusable(f"'{arguments.host}' cannot be added: those that can are {', '.join(left) or 'all there'}")
+    cluster.add(plan.SPARES[arguments.host])
+    tell(f"{arguments.host} is up: './dev cluster play add-host.yml -e target_host={arguments.host}' makes it a member")
+
+
+def remove(arguments):
+    cluster = current()
+    machine = host(cluster, arguments.host)
+    if machine.name not in plan.SPARES:
+        raise Unusable(f"{machine.name} is one of those that a region begins with: remove one that was added")
+    if machine.is_up():
+        raise Unusable(f"{machine.name} is up: './dev cluster play remove-host.yml -e target_host={machine.name}' ends its part first")
+    cluster.remove(machine)
+    tell(f"{machine.name} is gone: './dev cluster play site.yml' tells the others")
+
+
+def roll_out(arguments):
+    rehearsal.rehearse(current(), arguments, tell)
+
+
+def faults(arguments):
+    campaign.run(current(), arguments, tell)
+
+
+def freeze(arguments):
+    machine = host(current(), arguments.host)
+    if not machine.is_up():
+        raise Unusable(f"{machine.name} is down: './dev cluster boot {machine.name}' starts it")
+    machine.freeze()
+
+
+def partition(arguments):
+    cloud = current().cloud
+    if cloud.is_cut(arguments.part):
+        raise Unusable(f"{arguments.part} is cut off: './dev cluster heal {arguments.part}' ends that")
+    cloud.cut(arguments.part)
+
+
+def heal(arguments):
+    cluster = current()
+    machine = cluster.machines.get(arguments.part)
+    frozen, cut = machine is not None and machine.is_frozen(), cluster.cloud.is_cut(arguments.part)
+    if not frozen and not cut:
+        raise Unusable(f"{arguments.part} is neither frozen nor cut off")
+    if frozen:
+        machine.thaw()
+    if cut:
+        cluster.cloud.heal(arguments.part)
+
+
+def one_of(names, what):
+    """A type of arguments: a name that there is."""
+
+    def check(text):
+        if text not in names:
+            raise argparse.ArgumentTypeError(f"there is no {what} '{text}': choose one of {', '.join(names)}")
+        return text
+
+    return check
+
+
+HOST = one_of([*plan.PLACES, *plan.SPARES, *plan.SUCCESSORS], "host")
+PART = one_of(plan.PARTS, "host, zone or region")
+REGION = one_of(plan.NETWORKS, "region")
+PLAYBOOK = one_of(sorted(path.name for path in (TOP / "ansible").glob("*.yml")), "playbook")
+
+
+def parse(arguments):
+    parser = Parser(prog="./dev cluster", description=__doc__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    named = {
+        "up": (up, "make network and hosts, and run the playbook site on them"),
+        "down": (down, "end everything and leave nothing"),
+        "status": (show, "who leads, who lags, what answers, which alerts fire"),
+        "logs": (logs, "search the logs of all hosts of a region; what begins with a dash goes to journalctl"),
+        "ssh": (ssh, "log in to a host, or run a command there"),
+        "play": (play, "run a playbook of ansible/, such as switchover.yml"),
+        "kill": (kill, "end a host as a power cut does"),
+        "fence": (fence, "power a host off as a cloud's interface does: returns 0 when it is off"),
+        "boot": (boot, "start a killed host"),
+        "replace": (replace, "end a host and start an empty one in its place, with its name and address"),
+        "add": (add, "start an empty database host more in a region, for the playbook add-host"),
+        "remove": (remove, "take away a host that was added, after the playbook remove-host"),
+        "roll-out": (roll_out, "replace a region's service hosts under load as an instance refresh does; exit 1 if a request failed"),
+        "faults": (faults, "the whole table of faults under load, in random order; exit 1 if a promise was broken"),
+        "freeze": (freeze, "stop every process of a host; its network still acknowledges"),
+        "partition": (partition, "cut a host, a zone or a region off from everything else"),
+        "heal": (heal, "end a partition or a freeze"),
+    }
+    for name, (function, text) in named.items():
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(function=function)
+        if name in ("ssh", "kill", "fence", "boot", "replace", "add", "remove", "freeze"):
+            command.add_argument("host", metavar="HOST", type=HOST)
+        if name in ("partition", "heal"):
+            command.add_argument("part", metavar="PART", type=PART)
+        if name == "ssh":
+            command.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
+        if name == "status":
+            command.add_argument("--watch", action="store_true", help="show it again and again, until Ctrl-C")
+        if name == "logs":
+            command.add_argument("--region", type=REGION, default=plan.FIRST, help="whose hosts (default: %(default)s)")
+            command.add_argument("words", metavar="PATTERN", nargs=argparse.REMAINDER)
+        if name == "roll-out":
+            rehearsal.arguments(command)
+        if name == "faults":
+            campaign.arguments(command)
+        if name == "play":
+            command.add_argument("playbook", metavar="PLAYBOOK", type=PLAYBOOK)
+            command.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER)
+    return parser.parse_args(arguments)
+
+
+def main():
+    # Ended by a time limit, it cleans up as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    arguments = parse(sys.argv[1:])
+    try:
+        arguments.function(arguments)
+    except (Unusable, nspawn.Failed, TimeoutError) as error:
+        raise SystemExit(f"cluster: {error}") from None
+    except subprocess.CalledProcessError as error:
+        raise SystemExit(f"cluster: {pathlib.Path(str(error.cmd[2])).name} failed, see above") from None
+    except KeyboardInterrupt:
+        raise SystemExit("cluster: interrupted") from None
+
+
+if __name__ == "__main__":
+    main()

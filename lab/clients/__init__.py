@@ -1,0 +1,1 @@
+"""Clients of the service, what they recorded, and whether it can be."""

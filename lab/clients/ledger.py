@@ -1,0 +1,82 @@
+"""What a client's requests came to, through a fault."""
+
+import itertools
+import json
+import subprocess
+import sys
+import threading
+import time
+
+from lab import TOP
+from lab.hosts import nspawn
+
+
+class Ledger:
+    """A client's requests, from entry to exit. It is a process of its own at the operator's place, or at another host's."""
+
+    client = "lab.clients.client"
+
+    def __init__(self, cluster, balancer, place=None):
+        self.cluster, self.address = cluster, cluster.machines[balancer].address
+        self.namespace = cluster.machines[place].namespace if place else cluster.cloud.operator
+
+    def __enter__(self):
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.process = self.cluster.run.spawn(sys.executable, "-Bm", self.client, self.address, namespace=self.namespace, cwd=TOP, **pipes)
+        self.requests = []
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+        try:
+            self.goes_on()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.requests.append(json.loads(line))
+
+    def goes_on(self, deadline=60):
+        """Waits for some hundred further acknowledgements."""
+        now = time.monotonic()
+        nspawn.wait_until(lambda: sum(begin > now for begin, _ in self.acknowledgements()) > 100, "acknowledged writes", deadline)
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait(60)
+        self.reader.join(60)
+
+    def acknowledgements(self):
+        return [(begin, end) for kind, begin, end, status, *_ in list(self.requests) if kind == "PUT" and status == 204]
+
+    def acknowledged(self, since=0, until=float("inf")):
+        """The writes that were sent in a span of time and acknowledged."""
+        sent = [request for request in list(self.requests) if since <= request[1] < until]
+        return {name: day for kind, _, _, status, name, day, *_ in sent if kind == "PUT" and status == 204}
+
+    def failed(self, kind):
+        return [request for request in self.requests if request[0] == kind and request[3] not in (200, 204)]
+
+    def gap(self, since=None):
+        """The longest time without an acknowledgement, or its part since a command: some may come after that that were under way."""
+        ends = sorted(end for _, end in self.acknowledgements())
+        before, after = max(itertools.pairwise(ends), key=lambda pause: pause[1] - pause[0])
+        return after - (before if since is None else since)
+
+    def lost(self, region):
+        """The acknowledged writes that a region's leader does not have, or not as they were acknowledged."""
+        acknowledged = self.acknowledged()
+        # All names of a client begin alike.
+        ends = zip(min(acknowledged, default=""), max(acknowledged, default=""), strict=False)
+        prefix = "".join(one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], ends))
+        rows = self.cluster.sql(region, f"select username || ' ' || date_of_birth from users where username like '{prefix}%'", "dob")
+        there = dict(row.split() for row in rows)
+        return [name for name, day in acknowledged.items() if there.get(name) != day]
+
+    def figures(self):
+        reads = sum(request[0] == "GET" for request in self.requests)
+        return (
+            f"write gap {self.gap():.1f} s, {len(self.acknowledged())} writes acknowledged, {len(self.failed('PUT'))} failed,"
+            f" {reads} reads, {len(self.failed('GET'))} failed"
+        )

@@ -1,0 +1,93 @@
+"""A host of the cluster."""
+
+import os
+
+from lab.hosts import nspawn
+
+# Where the data of a database host is, on a volume of its own as in the cloud: it can be full without anything else being so.
+DATA = "var/lib/postgresql"
+# Sparse: this machine's disk holds only what was written. More than WAL may take that waits for buckets or slots.
+VOLUME = "16G"
+
+
+class Machine(nspawn.Host):
+    """A Debian host with a key to log in by; another process may have started it."""
+
+    def __init__(self, cloud, place, rootfs=None):
+        self.owner, self.network, self.place, self.rootfs = cloud.owner, cloud, place, rootfs
+        self.name, self.address = place.name, place.address
+        self.namespace = self.owner.full(self.name)
+        self.folder = self.owner.folder / self.name
+        self.volume = self.folder / "volume"
+        self.groups = [root / "dob-api" / self.owner.name / self.name for root in nspawn.cgroup_roots()]
+
+    def make(self, credentials):
+        """Gives the host an empty disk, on which only its own ssh key and the operator's are."""
+        super().__init__(self.network, self.name, self.address, self.rootfs)
+        ssh = self.folder / "upper/etc/ssh"
+        ssh.mkdir(parents=True)
+        credentials.host_key(ssh / "ssh_host_ed25519_key", self.address)
+        home = self.folder / "upper/root"
+        (home / ".ssh").mkdir(mode=0o700, parents=True)
+        home.chmod(0o700)
+        (home / ".ssh/authorized_keys").write_text(credentials.public_key())
+        (self.folder / "rootfs").write_text(str(self.rootfs))
+        if self.place.kind == "database":
+            self._make_volume()
+
+    def _make_volume(self):
+        """Gives a database host an empty file system of fixed size for its data."""
+        nspawn.run("truncate", "--size", VOLUME, self.volume)
+        owner = os.stat(f"{self.rootfs}/{DATA}")
+        features = f"root_owner={owner.st_uid}:{owner.st_gid},lazy_itable_init=1,lazy_journal_init=1"
+        # Few inodes, and their tables never zeroed in the background: the image stays small.
+        nspawn.run("mkfs.ext4", "-q", "-m", "0", "-i", "262144", "-E", features, self.volume)
+
+    def volumes(self):
+        if not self.volume.exists():
+            return ""
+        return f"mount -o loop,discard,noinit_itable {self.volume} {self.tree}/{DATA} &&"
+
+    def know(self, names):
+        """Gives the host what a cloud's name service would tell it."""
+        (self.folder / "upper/etc/hosts").write_text("127.0.0.1 localhost\n" + names)
+
+    def start(self):
+        self.inside("nft", "table inet dead; delete table inet dead")
+        self.rootfs = (self.folder / "rootfs").read_text()
+        if self.volume.exists():
+            # The kernel unmounts it some time after the last process of the host has gone.
+            nspawn.wait_until(lambda: not nspawn.run("losetup", "--associated", self.volume).stdout, f"{self.name} has let go of its volume")
+        super().start()
+
+    def is_up(self):
+        return any(group.exists() for group in self.groups)
+
+    def is_running(self):
+        """Whether a process of the host is left: a host that was shut down stays in the books."""
+        return any(processes.read_text() for group in self.groups for processes in group.rglob("cgroup.procs"))
+
+    def is_frozen(self):
+        return any(path.read_text().strip() in ("FROZEN", "1") for path, *_ in self._freezers())
+
+    def freeze(self):
+        for path, frozen, _ in self._freezers():
+            path.write_text(frozen)
+
+    def thaw(self):
+        for path, _, thawed in self._freezers():
+            path.write_text(thawed)
+
+    def _freezers(self):
+        states = [("freezer.state", "FROZEN", "THAWED"), ("cgroup.freeze", "1", "0")]
+        return [(group / name, frozen, thawed) for group in self.groups for name, frozen, thawed in states if (group / name).exists()]
+
+    def kill(self):
+        """Ends the host as a power cut does: whoever asks it gets no answer, not even a refusal."""
+        drop = "chain silence { type filter hook input priority 0; policy drop; };"
+        self.inside("nft", f"table inet dead {{ {drop} }}")
+        nspawn.kill(self.groups, self.name)
+
+    def inside(self, *command):
+        """Runs a command of this machine on the host's network."""
+        return nspawn.run("ip", "netns", "exec", self.namespace, *command)

@@ -1,0 +1,57 @@
+"""Which hosts there are, and where."""
+
+import dataclasses
+
+OPERATOR = "10.9.0.10"
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A host's name, what it is, and where it stands. Zone 0 is the region's public side."""
+
+    name: str
+    kind: str
+    region: str
+    zone: int
+    address: str
+
+
+def region(name, network):
+    """A region: a database host in each of three zones, a service host in two, the balancer before them, the object store, who watches."""
+    databases = [Place(f"{name}-db{zone}", "database", name, zone, f"{network}.{zone}.11") for zone in (1, 2, 3)]
+    services = [Place(f"{name}-app{zone}", "service", name, zone, f"{network}.{zone}.21") for zone in (1, 2)]
+    public = [Place(f"{name}-lb", "balancer", name, 0, f"{network}.0.10"), Place(f"{name}-s3", "storage", name, 0, f"{network}.0.20")]
+    return [*databases, *services, Place(f"{name}-monitor", "monitoring", name, 1, f"{network}.1.31"), *public]
+
+
+def beside(place):
+    return dataclasses.replace(place, name=f"{place.name}b", address=f"{place.address.rpartition('.')[0]}.22")
+
+
+def spare(name, network):
+    """A database host that a region does not have at first."""
+    return Place(f"{name}-db4", "database", name, 1, f"{network}.1.14")
+
+
+NETWORKS = {"a": "10.0", "b": "10.1"}
+# The region that is primary when the cluster is made; afterwards the databases know.
+FIRST = "a"
+PLACES = {place.name: place for name, network in NETWORKS.items() for place in region(name, network)}
+SPARES = {place.name: place for place in (spare(name, network) for name, network in NETWORKS.items())}
+# A service host's zone has two addresses for one; who replaces the host at one of them stands at the other.
+PAIRS = [(place, beside(place)) for place in PLACES.values() if place.kind == "service"]
+SUCCESSORS = {one.name: other for pair in PAIRS for one, other in (pair, pair[::-1])}
+SUBNETS = [*sorted({place.address.rpartition(".")[0] for place in PLACES.values()}), OPERATOR.rpartition(".")[0]]
+# What a partition can cut off: a host, a zone, a region.
+PARTS = {place.name: f"{place.address}/32" for place in [*PLACES.values(), *SPARES.values(), *SUCCESSORS.values()]}
+PARTS |= {f"{place.region}{place.zone}": f"{place.address.rpartition('.')[0]}.0/24" for place in PLACES.values() if place.zone}
+PARTS |= {name: f"{network}.0.0/16" for name, network in NETWORKS.items()}
+
+
+def databases(region):
+    return [place for place in PLACES.values() if place.kind == "database" and place.region == region]
+
+
+def endpoint(region):
+    """The name of a region's object store, as certificates have it."""
+    return f"s3.{region}.internal"

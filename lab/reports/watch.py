@@ -1,0 +1,95 @@
+"""What the monitoring hosts know: alerts, slots, drills, traffic, logs."""
+
+import json
+import shlex
+import subprocess
+
+from lab.hosts import nspawn
+
+# Who looks at a cluster with a fault wants to see the rest of it soon.
+PATIENCE_S = 5
+API = "http://127.0.0.1:9090/api/v1/query"
+QUERIES = {
+    "alerts": "ALERTS{alertstate='firing',alertname!='Watchdog'}",
+    "slots": "pg_replication_slot_slot_is_active and on (instance) patroni_primary == 1",
+    "left": "pg_replication_slot_safe_wal_size_bytes and on (instance) patroni_primary == 1",
+    "drill": "time() - max(dob_restore_drill_last_success_timestamp_seconds)",
+    "requests": "sum(rate(dob_api_http_requests_total[1m]))",
+    "failed": "sum(rate(dob_api_http_requests_total{status=~'5..'}[1m])) or vector(0)",
+    "slowest": "histogram_quantile(0.99, sum by (le) (rate(dob_api_http_request_duration_seconds_bucket{route='hello'}[1m])))",
+}
+
+
+def monitor(region):
+    return f"{region}-monitor"
+
+
+def told(cluster, host, command):
+    """What a command on a host says; nothing if the host does not answer in time."""
+    ssh, *words = cluster.ssh_command(host, command)
+    try:
+        said = cluster.operator(ssh, "-o", f"ConnectTimeout={PATIENCE_S}", *words, capture_output=True, timeout=3 * PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        return ""
+    return said.stdout
+
+
+def ask(cluster, region, queries):
+    """The answers of a region's Prometheus by name, each a list of labels and value; none if it does not answer."""
+    requests = " --next ".join(f"-s -m 5 -G {API} --data-urlencode {shlex.quote(f'query={query}')}" for query in queries.values())
+    said = told(cluster, monitor(region), f"curl {requests}")
+    answers, decoder = [], json.JSONDecoder()
+    while said:
+        answer, end = decoder.raw_decode(said)
+        answers.append([(series["metric"], float(series["value"][1])) for series in answer["data"]["result"]])
+        said = said[end:]
+    if len(answers) != len(queries):
+        raise nspawn.Failed(f"Prometheus of {monitor(region)} does not answer")
+    return dict(zip(queries, answers, strict=True))
+
+
+def lines(cluster, region):
+    """What a person on call wants to know of a region besides its hosts."""
+    try:
+        known = ask(cluster, region, QUERIES)
+    except (nspawn.Failed, ValueError):
+        return [f"{monitor(region)} does not answer: no alerts, no figures"]
+    found = [f"alerts in region {region}: {alerts(known['alerts'])}"]
+    if known["slots"]:
+        found.append(f"slots of {known['slots'][0][0]['instance']}: {slots(known['slots'], known['left'])}")
+    found.append(f"last restore proven in region {region}: {age(known['drill'])}")
+    found.append(f"traffic of region {region}: {traffic(known)}")
+    return found
+
+
+def alerts(firing):
+    # Two alerts of a name differ in one of these.
+    parts = ("alertname", "instance", "host", "unit", "slot_name")
+    named = sorted(" ".join(labels[part] for part in parts if part in labels) + f" ({labels['severity']})" for labels, _ in firing)
+    return ", ".join(named) or "none fires"
+
+
+def slots(active, left):
+    room = {labels["slot_name"]: f"{bytes_left / 2**30:.1f} GiB left" for labels, bytes_left in left}
+    state = {labels["slot_name"]: "in use" if value else "UNUSED" for labels, value in active}
+    return ", ".join(f"{name} {state[name]}, {room.get(name, 'any WAL kept')}" for name in sorted(state))
+
+
+def age(seconds):
+    return f"{seconds[0][1] / 3600:.1f} h ago" if seconds else "never"
+
+
+def traffic(known):
+    if not known["requests"]:
+        return "no service answers"
+    slowest = known["slowest"][0][1] * 1000 if known["slowest"] else float("nan")
+    text = f"{known['requests'][0][1]:.1f} requests/s, {known['failed'][0][1]:.1f} failed/s"
+    return text if slowest != slowest else f"{text}, 99 % within {slowest:.0f} ms"
+
+
+def search(words):
+    """The command that searches the logs of a region: words are patterns, what begins with a dash goes to journalctl."""
+    patterns, options = [word for word in words if not word.startswith("-")], [word for word in words if word.startswith("-")]
+    if not patterns:
+        raise nspawn.Failed("say what to look for, as in: ./dev cluster logs ERROR FATAL --since=-1h")
+    return shlex.join(["dob-api-logs", f"--grep={'|'.join(patterns)}", *options])

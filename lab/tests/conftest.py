@@ -1,0 +1,41 @@
+"""What the tests share: one cluster, made as its users make it."""
+
+import os
+import pathlib
+import sys
+
+import pytest
+
+from lab.clients.ledger import Ledger
+from lab.hosts.cluster import Cluster, Run
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: not in the short form, which runs where nothing is named")
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    if kept := os.environ.get("CLUSTER_RUN"):
+        cluster = Cluster(Run(pathlib.Path(kept)), pathlib.Path(sys.prefix))
+        yield cluster
+        cluster.mend()
+        return
+    with Run() as run:
+        cluster = Cluster(run, pathlib.Path(sys.prefix))
+        cluster.make(print)
+        cluster.playbook("site.yml")
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster):
+    """Makes a client before a region's balancer, at the operator's place or at a host's."""
+    return lambda region, place=None: Ledger(cluster, f"{region}-lb", place)
+
+
+@pytest.fixture
+def whole(cluster):
+    """The cluster, with every member in its place and its balancers serving."""
+    cluster.mend()
+    return cluster

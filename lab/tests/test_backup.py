@@ -1,0 +1,224 @@
+"""What backups promise: they are in both regions, what is wrong with one is noticed, and a lost region is restored from the other."""
+
+import datetime
+import re
+import subprocess
+import time
+
+import pytest
+
+from lab.hosts import nspawn, plan, storage
+from lab.trials import faults, regions
+
+PROGRAMS = "/usr/local/lib/dob-api"
+WAL, BUNDLE = r"/archive/a/17-1/.*/[0-9A-F]{24}-", r"/backup/a/.*/bundle/\d+$"
+DAMAGE = "printf damaged | dd of={0} bs=1 seek=100 conv=notrunc status=none"
+METRICS = "/var/lib/prometheus/node-exporter"
+
+
+def play(cluster, name, *arguments):
+    return cluster.playbook(name, *arguments, check=False, stdout=subprocess.PIPE)
+
+
+def postgres(cluster, host, *command, check=True):
+    """Runs a command as PostgreSQL's user and returns it, with its output as text."""
+    words = cluster.ssh_command(host, "sudo", "-u", "postgres", *command)
+    return cluster.operator(*words, check=check, capture_output=True, timeout=120)
+
+
+def figures(cluster, host, name):
+    lines = cluster.ssh(host, "cat", f"{METRICS}/{name}.prom").splitlines()
+    return dict(line.split() for line in lines if not line.startswith("#"))
+
+
+def head(cluster, region):
+    """Who leads a region, whether it takes writes or follows the other one."""
+    members = cluster.members(region).values()
+    return next(member["name"] for member in members if member["role"] in ("leader", "standby_leader"))
+
+
+def write(cluster, region, *names):
+    """Has the region's service write users."""
+    for name in names:
+        url = f"http://{cluster.machines[f'{region}-lb'].address}/hello/{name}"
+        put = ("curl", "-sS", "-m", "40", "-o", "/dev/null", "-w", "%{http_code}", "-X", "PUT", "-d", '{"dateOfBirth":"2000-01-01"}')
+        assert cluster.operator(*put, url, capture_output=True).stdout == "204"
+
+
+def objects(cluster, region, part):
+    """The objects of a region's bucket with names of this pattern, sorted, as files of its host."""
+    listing = cluster.ssh(f"{region}-s3", "find", f"{storage.BUCKETS}/{storage.bucket(region)}/", "-type", "f")
+    return [file for file in sorted(listing.splitlines()) if re.search(part, file)]
+
+
+@pytest.fixture
+def saved(whole):
+    """The cluster with a backup."""
+    if not objects(whole, "a", "backup.manifest"):
+        whole.playbook("backup.yml", "-e", "backup_type=full")
+    return whole
+
+
+def test_a_backup_is_in_the_buckets_of_both_regions_and_costs_no_write(whole, client):
+    with client("a") as ledger:
+        begun = time.monotonic()
+        whole.playbook("backup.yml", "-e", "backup_type=full")
+        print(f"saved in both regions {time.monotonic() - begun:.1f} s after the command")
+        ledger.goes_on()
+    print(ledger.figures())
+    assert ledger.failed("PUT") == []
+    for kind in ("diff", "incr"):
+        postgres(whole, whole.leader("a"), f"{PROGRAMS}/backup", kind)
+    for region in whole.regions():
+        found = postgres(whole, head(whole, region), "pgbackrest", "--stanza=a", "--repo=1", "info").stdout
+        assert set(re.findall(r"(full|diff|incr) backup: \d{8}-\d{6}F", found)) == {"full", "diff", "incr"}
+        assert "cipher: aes-256-cbc" in found
+        assert whole.http_status(f"https://{whole.machines[f'{region}-s3'].address}/{storage.bucket(region)}", "--insecure") == "403"
+
+
+def test_what_cannot_be_saved_is_refused(whole):
+    refused = play(whole, "backup.yml", "-e", "backup_type=half")
+    assert refused.returncode != 0
+    assert "value of backup_type must be one of: full, diff, incr, got: half" in refused.stdout
+
+
+def test_the_drill_proves_every_row_from_both_buckets(saved):
+    proved = play(saved, "restore-drill.yml")
+    assert proved.returncode == 0, proved.stdout
+    for region in saved.regions():
+        host = next(place.name for place in plan.databases(region) if place.name != head(saved, region))
+        said = figures(saved, host, "dob-restore-drill")
+        assert said["dob_restore_drill_ok"] == "1"
+        assert int(said["dob_restore_drill_rows"]) > 100
+        assert abs(time.time() - int(said["dob_restore_drill_last_success_timestamp_seconds"])) < 600
+        assert saved.ssh(host, "ls", "/var/lib/postgresql/restore-drill") == ""
+
+
+def test_a_drill_that_brings_back_other_rows_fails(saved):
+    leader = saved.leader("a")
+    label = re.findall(r"backup: (\S+)", postgres(saved, leader, "pgbackrest", "--stanza=a", "--repo=1", "info").stdout)[-1]
+    note = ("pgbackrest", "--stanza=a", "--repo=1", f"--set={label}")
+    noted = re.search(r"rows: (\d+)", postgres(saved, leader, *note, "info").stdout)[1]
+    postgres(saved, leader, *note, "--annotation=rows=7", "annotate")
+    host = next(place.name for place in plan.databases("a") if place.name != leader)
+    try:
+        drill = postgres(saved, host, f"{PROGRAMS}/restore-drill", check=False)
+        assert drill.returncode != 0
+        assert f"brings back rows {noted} instead of 7" in drill.stderr
+        assert figures(saved, host, "dob-restore-drill")["dob_restore_drill_ok"] == "0"
+    finally:
+        postgres(saved, leader, *note, f"--annotation=rows={noted}", "annotate")
+
+
+@pytest.mark.parametrize(
+    ("part", "damage"),
+    [
+        (WAL, DAMAGE),
+        pytest.param(WAL, "rm {0}", marks=pytest.mark.long),
+        pytest.param(BUNDLE, DAMAGE, marks=pytest.mark.long),
+        (BUNDLE, "rm {0}"),
+    ],
+)
+def test_what_is_damaged_or_missing_in_a_bucket_is_noticed(saved, part, damage):
+    leader, store = head(saved, "b"), "b-s3"
+    # What is missing at an end of the WAL cannot be known to have been there.
+    found = objects(saved, "b", part)
+    file = found[len(found) // 2]
+    saved.ssh(store, f"cp -p {file} /var/tmp/kept && {damage.format(file)}")
+    try:
+        noticed = postgres(saved, leader, f"{PROGRAMS}/backup-verify", check=False)
+        assert noticed.returncode != 0
+        assert "the bucket of region b is damaged" in noticed.stderr
+        assert figures(saved, leader, "dob-backup-verify")['dob_backup_verify_ok{repo="b"}'] == "0"
+    finally:
+        saved.ssh(store, f"cp -p /var/tmp/kept {file}")
+    assert "the bucket of region b is whole" in postgres(saved, leader, f"{PROGRAMS}/backup-verify").stdout
+
+
+@pytest.mark.long
+def test_an_unreachable_bucket_harms_no_request_and_catches_up(saved, client):
+    fault = faults.StoreUnreachable(saved)
+    with client("a") as ledger:
+        fault.begin()
+        ledger.goes_on()
+        fault.end()
+        fault.recover()
+    print(ledger.figures())
+    assert ledger.failed("PUT") == ledger.failed("GET") == []
+    assert any(fault.wal in file for file in objects(saved, "a", "/archive/a/"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "name the region with --extra-vars target_region=NAME"),
+        (["-e", "target_region=b"], "say how far with --extra-vars restore_target=latest"),
+        (["-e", "target_region=b", "-e", "restore_target=latest"], "the other region takes writes"),
+        (["-e", "target_region=a", "-e", "restore_target=latest"], "PostgreSQL runs on a-db1"),
+    ],
+)
+def test_a_restore_that_cannot_be_meant_is_refused(whole, arguments, reason):
+    refused = play(whole, "restore.yml", *arguments)
+    assert refused.returncode != 0
+    assert reason in re.sub(r"\s+", " ", refused.stdout)
+    assert whole.leader("a")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["yesterday"], "'yesterday' is no time"),
+        (["2026-01-01T00:00:00"], "has no time zone"),
+        (["2999-01-01T00:00:00Z"], "lies in the future"),
+        (["2000-01-01T00:00:00Z"], "before the end of the oldest backup"),
+        (["latest", "20000101-000000F"], "there is no backup 20000101-000000F in the bucket of region b"),
+    ],
+)
+def test_a_point_that_the_bucket_does_not_hold_is_refused(saved, arguments, reason):
+    refused = postgres(saved, "b-db1", f"{PROGRAMS}/restore-plan", *arguments, check=False)
+    assert refused.returncode != 0
+    assert reason in refused.stderr
+
+
+def test_a_region_lost_with_its_bucket_is_replaced_saved_and_restored_to_a_point_in_time(saved, client):
+    with client("b") as ledger:
+        saved.cloud.cut("a")
+        commanded = time.monotonic()
+        saved.playbook("failover-region.yml", "-e", "target_region=b")
+        ledger.goes_on()
+    print(f"{ledger.figures()}; first write {ledger.gap(commanded):.1f} s after the command, with the lost bucket swallowing packets")
+    assert ledger.failed("PUT") == []
+    # The last of what region a acknowledged had not been carried: a restore cannot bring it back, and loses nothing else.
+    uncarried = ledger.lost("b")
+
+    # What the new primary writes goes on in a stanza of its own, though the other bucket is lost.
+    write(saved, "b", "before")
+    then = datetime.datetime.now(datetime.UTC).isoformat()
+    write(saved, "b", "after")
+    saved.sql("b", "drop table users", "dob")
+    wal = saved.sql("b", "select pg_walfile_name(pg_switch_wal())")[0]
+    nspawn.wait_until(lambda: any(wal in file for file in objects(saved, "b", "/archive/b/")), "the new primary archives", 180)
+
+    # What comes back without the other region starts no PostgreSQL by itself.
+    for place in plan.databases("b"):
+        saved.machines[place.name].kill()
+    for place in plan.databases("b"):
+        saved.machines[place.name].boot()
+    begun = time.monotonic()
+    saved.playbook("restore.yml", "--limit", "region_b,localhost", "-e", "target_region=b", "-e", f"restore_target={then}")
+    print(f"region b restored {time.monotonic() - begun:.1f} s after the command")
+    # From a backup that region a made, over the WAL of both: nothing from before the point is missing.
+    assert saved.sql("b", "select username from users where username in ('before', 'after')", "dob") == ["before"]
+    assert ledger.lost("b") == uncarried
+    write(saved, "b", "again")
+
+    regions.end_loss(saved, "a")
+    regions.rejoin(saved, "a")
+    regions.fail_back(saved, "a")
+    assert saved.sql("a", "select username from users where username in ('before', 'again') order by 1", "dob") == ["again", "before"]
+    nspawn.wait_until(lambda: [slots(saved, "a"), slots(saved, "b")] == ["1", "0"], "WAL is kept for who follows, and for nobody else", 30)
+
+
+def slots(cluster, region):
+    count = "select count(*) from pg_replication_slots where slot_name = 'other_region'"
+    return postgres(cluster, head(cluster, region), "psql", "--no-psqlrc", "--tuples-only", "--no-align", f'--command="{count}"').stdout.strip()

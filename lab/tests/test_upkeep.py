@@ -1,0 +1,183 @@
+"""What upkeep promises: newer versions come in under load, one host at a time, and what would cost an outage is refused."""
+
+import re
+import subprocess
+
+import pytest
+
+from lab.hosts import nspawn, plan
+from lab.trials import versions
+from test_region import etcd, recap, survives
+
+SOURCES = "/etc/apt/sources.list.d/cluster.sources"
+PACKAGES = ("postgresql-17", "patroni", "etcd-server", "pgbackrest")
+DATABASES = [place.name for region in plan.NETWORKS for place in plan.databases(region)]
+
+
+def refused(cluster, playbook, *arguments):
+    """What a playbook said before it stopped without a change."""
+    done = cluster.playbook(playbook, *arguments, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.returncode != 0, done.stdout
+    assert set(recap(done.stdout).values()) <= {0}
+    return re.sub(r"\s+", " ", done.stdout)
+
+
+def write(cluster, host, path, text):
+    cluster.operator(*cluster.ssh_command(host, f"cat >{path}"), input=text, check=True)
+
+
+def asked(cluster, host, statement):
+    """What a host's own PostgreSQL answers."""
+    psql = cluster.ssh_command(host, "sudo", "-u", "postgres", "psql", "-X", "-At", "-v", "ON_ERROR_STOP=1")
+    return cluster.operator(*psql, input=statement, check=True, capture_output=True).stdout.strip()
+
+
+def timeline(cluster, region):
+    return {member["timeline"] for member in cluster.members(region).values()}.pop()
+
+
+@pytest.fixture
+def region(whole):
+    """The region that takes writes."""
+    return next(name for name in whole.regions() if whole.leader(name))
+
+
+@pytest.fixture
+def archive(whole):
+    """The apt repository of the run, known to the database hosts."""
+    sources = (whole.run.folder / "site/apt/dob-api.sources").read_text()
+    for host in DATABASES:
+        write(whole, host, SOURCES, sources)
+    yield
+    for host in DATABASES:
+        whole.ssh(host, "rm", SOURCES)
+
+
+@pytest.mark.long
+def test_a_minor_upgrade_costs_no_request_and_one_switchover(whole, region, archive, client):
+    newer = {package: versions.newer(whole, package) for package in PACKAGES}
+    before = timeline(whole, region)
+    with client(region) as ledger:
+        whole.playbook("minor-upgrade.yml")
+        ledger.goes_on()
+    survives(ledger, region)
+    assert timeline(whole, region) == before + 1
+    query = "dpkg-query --show --showformat '${Package} ${Version}\\n' " + " ".join(PACKAGES)
+    upgraded = "select pg_postmaster_start_time() > (pg_stat_file('/var/lib/dpkg/info/postgresql-17.list')).modification"
+    for host in DATABASES:
+        assert dict(line.split() for line in whole.ssh(host, query).splitlines()) == newer
+        assert asked(whole, host, upgraded) == "t"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("unit", "reason"), [("patroni", "Patroni does not answer on b-db2: start it there first"), ("etcd", "etcd of region b is not whole")]
+)
+def test_an_upgrade_of_a_region_that_is_not_whole_is_refused(whole, archive, unit, reason):
+    whole.ssh("b-db2", "systemctl", "stop", unit)
+    try:
+        assert reason in refused(whole, "minor-upgrade.yml")
+    finally:
+        whole.ssh("b-db2", "systemctl", "start", unit)
+
+
+def lets_in(cluster, host, user, password):
+    """Whether a database host lets a role in with a password."""
+    target = f"host={host} user={user} dbname={'dob' if user.startswith('dob') else 'postgres'} sslmode=verify-full"
+    # The password goes by standard input: nobody else on the host sees it.
+    login = f"read -r PGPASSWORD; export PGPASSWORD; psql -X -w -Atc 'select 1' '{target} sslrootcert=/etc/ssl/cluster/ca.crt'"
+    done = cluster.operator(*cluster.ssh_command(host, login), input=f"{password}\n", capture_output=True)
+    assert done.returncode == 0 or re.search("authentication failed|does not exist", done.stderr), done.stderr
+    return done.returncode == 0
+
+
+def logins(held):
+    """Which roles there are, with their passwords."""
+    roles = {"superuser": "postgres", "replication": "replicator", "rewind": "rewinder"}
+    service = {held.get("service_database_login", "dob"): held["service_database_password"]}
+    return service | {role: held[f"patroni_{use}_password"] for use, role in roles.items()}
+
+
+def keys(cluster):
+    """The public key that each database host shows at each port."""
+    ports = [(2379, ()), (8008, ()), (5432, ("-starttls", "postgres"))]
+    shown = {}
+    for place in (cluster.machines[name].place for name in DATABASES):
+        for port, how in ports:
+            said = cluster.operator("openssl", "s_client", "-connect", f"{place.address}:{port}", *how, input="", capture_output=True)
+            shown[place.name, port] = nspawn.run("openssl", "x509", "-noout", "-pubkey", input=said.stdout).stdout
+    return shown
+
+
+@pytest.mark.long
+def test_a_rotation_costs_no_request_and_the_old_passwords_and_keys_are_of_no_use(whole, region, client):
+    old, old_keys = logins(whole.credentials.secrets()), keys(whole)
+    whole.credentials.renew()
+    new = logins(whole.credentials.secrets())
+    with client(region) as ledger:
+        said = whole.playbook("rotate.yml", "-v", stdout=subprocess.PIPE).stdout
+        ledger.goes_on()
+    survives(ledger, region)
+    assert not [secret for secret in {*old.values(), *new.values()} if secret in said]
+    for host in ("a-db1", "b-db1"):
+        assert {role for role, password in old.items() if lets_in(whole, host, role, password)} == set()
+        assert {role for role, password in new.items() if not lets_in(whole, host, role, password)} == set()
+    assert [server for server, key in keys(whole).items() if key == old_keys[server]] == []
+    followed = "select count(pg_terminate_backend(pid, 10000)) from pg_stat_replication"
+    # Who can connect to follow anew has the new password.
+    assert asked(whole, whole.leader(region), followed) == "3"
+    streaming = "select count(*) from pg_stat_replication where state = 'streaming'"
+    nspawn.wait_until(lambda: asked(whole, whole.leader(region), streaming) == "3", "every standby follows anew")
+
+
+@pytest.mark.long
+def test_a_new_password_for_the_role_that_the_service_uses_is_refused(whole):
+    assert "the service logs in as dob" in refused(whole, "rotate.yml", "-e", "service_database_password=another")
+
+
+def test_a_rotation_is_refused_while_a_host_does_not_answer(whole):
+    whole.machines["a-app2"].kill()
+    assert re.search(r"a-app2 : .*?unreachable=1", refused(whole, "rotate.yml"))
+
+
+@pytest.mark.long
+def test_a_region_grows_and_its_new_host_leads_and_leaves_without_a_failed_request(whole, region, client):
+    added, sick = f"{region}-db4", f"{region}-db2"
+    other = next(name for name in whole.regions() if name != region)
+    whole.add(plan.SPARES[added])
+    target = ("-e", f"target_host={added}")
+    with client(region) as ledger:
+        whole.playbook("add-host.yml", *target)
+        assert whole.is_whole(region) and added in whole.members(region)
+        assert len(etcd(whole, region)) == 4
+        assert added in whole.ssh(whole.places("service", other)[0].name, "cat", "/etc/default/dob-api")
+        whole.playbook("switchover.yml", "-e", f"target_region={region}", "-e", f"patroni_candidate={added}")
+        # The other region looks for the primary there, too.
+        followed = "select count(*) from pg_replication_slots where slot_name = 'other_region' and active"
+        nspawn.wait_until(lambda: asked(whole, added, followed) == "1", f"region {other} follows the new host", 60)
+
+        whole.ssh(sick, "systemctl", "stop", "patroni")
+        assert f"Patroni does not answer on {sick}" in refused(whole, "remove-host.yml", *target)
+        whole.ssh(sick, "systemctl", "start", "patroni")
+        whole.wait_until_whole(region)
+
+        whole.playbook("remove-host.yml", *target)
+        whole.remove(whole.machines[added])
+        whole.playbook("site.yml")
+        ledger.goes_on()
+    survives(ledger, region)
+    assert whole.is_whole(region) and len(whole.members(region)) == len(etcd(whole, region)) == 3
+    nspawn.wait_until(lambda: asked(whole, whole.leader(region), followed) == "1", f"region {other} follows", 60)
+
+
+@pytest.mark.parametrize(
+    ("playbook", "arguments", "reason"),
+    [
+        ("remove-host.yml", ("-e", "target_host=a-db1"), "without a-db1 region a would have 2 database hosts"),
+        ("remove-host.yml", (), "name the host with --extra-vars target_host=NAME"),
+        ("add-host.yml", ("-e", "target_host=a-db9"), "name the host with --extra-vars target_host=NAME"),
+    ],
+)
+def test_a_host_that_is_needed_or_not_there_is_neither_removed_nor_added(whole, playbook, arguments, reason):
+    assert reason in refused(whole, playbook, *arguments)
+    assert whole.is_whole("a")

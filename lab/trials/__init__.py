@@ -1,0 +1,1 @@
+"""What is done to a cluster under load: faults, lost regions, roll-outs."""

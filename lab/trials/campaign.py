@@ -1,0 +1,130 @@
+"""The whole table of faults, round after round in random order, on a cluster that is up."""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import random
+import shlex
+import sys
+
+from lab.clients.history import checker
+from lab.hosts import plan
+from lab.trials import faults, regions
+from lab.trials.rehearsal import positive
+from lab.trials.trial import FAILURES, Trial
+
+VERSIONS = "dpkg-query --show --showformat '${Package} ${Version}\\n' "
+PACKAGES = ("postgresql-17", "patroni", "etcd-server", "pgbackrest")
+
+
+def arguments(command):
+    command.add_argument("--rounds", metavar="N", type=positive, default=1, help="each fault so many times (default: %(default)s)")
+    command.add_argument("--seed", metavar="S", type=int, help="what decides the order (default: by chance, and printed)")
+    command.add_argument(
+        "--only", metavar="NAME", type=known, nargs="+", default=list(faults.TABLE), help=f"only these of: {', '.join(faults.TABLE)}"
+    )
+    command.add_argument("--histories", action="store_true", help="load on few users besides, and a check that what was read could be so")
+    command.add_argument("--record", metavar="FILE", type=pathlib.Path, help="write everything measured there, for lab/reports/fault_report.py")
+
+
+def known(name):
+    if name not in faults.TABLE:
+        raise argparse.ArgumentTypeError(f"there is no fault '{name}': choose of {', '.join(faults.TABLE)}")
+    return name
+
+
+class Campaign:
+    """Faults one after the other, and what is known of them so far."""
+
+    def __init__(self, cluster, options, tell):
+        self.cluster, self.options, self.tell = cluster, options, tell
+        self.seed = random.randrange(10**6) if options.seed is None else options.seed
+        self.random = random.Random(self.seed)
+        self.order = order(options.only, options.rounds, self.random)
+        self.known = {
+            "command": shlex.join(["./dev", "cluster", *sys.argv[1:]]),
+            "seed": self.seed,
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "cores": os.cpu_count(),
+            "versions": versions(cluster),
+            "faults": {name: {"what": fault.what, "aim": fault.aim, "since": fault.since} for name, fault in faults.TABLE.items()},
+            "trials": [],
+        }
+
+    def run(self):
+        for number, name in enumerate(self.order, 1):
+            self.tell(f"{number} of {len(self.order)}: {name}")
+            trial = self.one(name) | {"number": number}
+            self.known["trials"].append(trial)
+            self.write()
+            print(f"{number}: {summary(trial)}", flush=True)
+            for promise in trial["broken"]:
+                print(f"{number}: {name} BROKEN (seed {self.seed}, number {number}): {promise}", flush=True)
+
+    def one(self, name):
+        """One trial. What keeps it from being made at all is a broken promise, too."""
+        fault = faults.TABLE[name]
+        try:
+            regions.restore(self.cluster, faults.REGION)
+            fault.prepare(self.cluster)
+            return Trial(self.cluster, fault(self.cluster, self.random.choice), self.options.histories).run()
+        except FAILURES as error:
+            return {"fault": name, "broken": [str(error)]}
+
+    def write(self):
+        if self.options.record:
+            self.options.record.write_text(json.dumps(self.known))
+
+
+def order(names, rounds, chance):
+    """Each fault once a round: who ends early has tried all of them as often, or once less."""
+    return [name for _ in range(rounds) for name in chance.sample(names, len(names))]
+
+
+def versions(cluster):
+    """What runs, by package."""
+    said = cluster.ssh(plan.databases(faults.REGION)[0].name, VERSIONS + " ".join(PACKAGES))
+    said += cluster.ssh(cluster.places("service", faults.REGION)[0].name, VERSIONS + "dob-api")
+    return dict(line.split() for line in said.splitlines())
+
+
+def summary(trial):
+    if "gap" not in trial:
+        return f"{trial['fault']}: not tried"
+    back = "never in step" if trial["in_step"] is None else f"in step after {trial['in_step']} s"
+    carried = f", {trial['uncarried']} not carried (and {trial['unread']} reads of them)" if trial["uncarried"] else ""
+    writes = f"{trial['acknowledged']} writes acknowledged, {trial['writes_failed']} failed, {trial['lost']} lost{carried}"
+    reads = f"{trial['reads']} reads, {trial['reads_failed']} failed"
+    if trial["history"]:
+        back += f"; {trial['history']['operations']} operations on {trial['history']['users']} users checked"
+    return f"{trial['fault']} of {trial['victim']}: write gap {trial['gap']} s{over_aim(trial)}, {reads}, {writes}, {back}"
+
+
+def over_aim(trial):
+    aim = faults.TABLE[trial["fault"]].aim
+    return f" (aim: {aim} s)" if aim and trial["gap"] > aim else ""
+
+
+def run(cluster, options, tell):
+    campaign = Campaign(cluster, options, tell)
+    if options.histories:
+        tell("the program that checks histories")
+        checker()
+    tell(f"{len(campaign.order)} faults in the order of seed {campaign.seed}")
+    try:
+        campaign.run()
+    except KeyboardInterrupt:
+        tell("interrupted: ending the fault")
+        restore(cluster)
+        raise
+    restore(cluster)
+    broken = [trial for trial in campaign.known["trials"] if trial["broken"]]
+    print(f"{len(campaign.order)} faults, {len(broken)} with a broken promise; seed {campaign.seed}")
+    if broken:
+        raise SystemExit(1)
+
+
+def restore(cluster):
+    regions.restore(cluster, faults.REGION)

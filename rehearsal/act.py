@@ -54,7 +54,9 @@ def run(place, workflow, event, ref="refs/heads/main", inputs=None, payload=None
     place.host.write("/home/runner/environment", script)
     place.host.shell("chown runner: /home/runner/environment")
     started = f"set -a && . /home/runner/environment && cd /srv/origin && exec {shlex.join(command)}"
-    done = place.host.run("runuser", "-u", "runner", "--", "env", "-i", "bash", "-c", started, check=False, timeout=RUN_S)
+    # As a service of the host: what a job starts ends with it, and gets the processor as the host does.
+    unit = ("systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--uid=runner", "--gid=runner")
+    done = place.host.run(*unit, "bash", "-c", started, check=False, timeout=RUN_S)
     return read(done.stdout + done.stderr)
 
 

@@ -6,10 +6,12 @@ minutes and has a suite of its own (infra); here their groups, hosts and paramet
 
 import functools
 import json
+import subprocess
 import urllib.request
 
 import boto3
 
+from lab.hosts import nspawn
 from rehearsal.place import ACCOUNT, CLOUD, DOMAIN, SUBJECT, cloud
 
 REGIONS = {"a": "eu-west-1", "b": "eu-central-1"}
@@ -27,6 +29,7 @@ class Account:
     def apply(self):
         """The first steps of terraform/README.md."""
         environment = {"AWS_ENDPOINT_URL": CLOUD, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
+        cloud.run = self.run
         made = cloud.Configuration(self.place.owner.folder / "account", environment)
         for root in cloud.ROOTS:
             (made.top / root / "emulator_override.tf").write_text('provider "aws" {\n  max_retries = 4\n}\n')
@@ -34,6 +37,15 @@ class Account:
         made.set("global", domain=DOMAIN, repository=SUBJECT)
         made.infra("apply", "global", "-auto-approve", "-input=false")
         return made
+
+    def run(self, *command, cwd=None, env=None, timeout=900, check=True):
+        """Runs a command beside the host, which gets the processor as the host does."""
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": cwd, "env": env}
+        process = self.place.host.spawn(*command, **pipes)
+        out, error = process.communicate(timeout=timeout)
+        if check and process.returncode != 0:
+            raise nspawn.Failed(f"{' '.join(map(str, command))}: exit {process.returncode}\n{out[-3000:]}{error[-8000:]}")
+        return subprocess.CompletedProcess(command, process.returncode, out, error)
 
     def make(self):
         applied = self.apply()

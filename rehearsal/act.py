@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
+import re
 import shlex
 
 from rehearsal import workflows
-from rehearsal.place import CLOUD
+from rehearsal.place import CLOUD, TOP
 
 RUN_S = 900
 # What the host's own network leads to, in place of the internet.
@@ -19,26 +20,29 @@ ENVIRONMENT = {
 
 @dataclasses.dataclass
 class Ended:
-    """The result of each job by its id, and of a matrix of jobs the worst; what was said; the steps that ran of each job."""
+    """The result of each job by its id, and of a matrix of jobs the worst; what was said; the jobs that the event is for."""
 
     jobs: dict
     log: str
-    steps: dict
+    expected: set
 
     @property
     def green(self):
-        return bool(self.jobs) and set(self.jobs.values()) == {"success"}
+        """Whether every job that is for this event ran and succeeded."""
+        return self.jobs == dict.fromkeys(self.expected, "success")
 
 
 def run(place, workflow, event, ref="refs/heads/main", inputs=None, payload=None, variables=None, secrets=None, again=False):
     """Runs a workflow for an event. `variables` and `secrets` change what is set, None unsets; `again` keeps the artifacts of the run."""
     place.host.file("/home/runner/event.json").write_text(json.dumps({"ref": ref, "inputs": inputs or {}, **(payload or {})}))
+    # act could not remove what a job made as root, so it keeps the folders of its jobs.
+    place.host.shell("rm -rf /home/runner/.cache/act")
     if not again:
         place.host.shell("rm -rf /srv/rehearsal/artifacts && mkdir /srv/rehearsal/artifacts && chown runner: /srv/rehearsal/artifacts")
     kept = {name: value for name, value in (place.secrets | (secrets or {})).items() if value is not None}
     values = {name: value for name, value in (place.variables | (variables or {})).items() if value is not None}
     command = ["/srv/rehearsal/act", event, "-W", f".github/workflows/{workflow}.yml", "--eventpath", "/home/runner/event.json", "--json"]
-    command += ["--no-skip-checkout", "--concurrent-jobs", "1", "--action-offline-mode", "--no-cache-server", "--actor", "dob-api"]
+    command += ["--no-skip-checkout", "--reuse", "--concurrent-jobs", "1", "--action-offline-mode", "--no-cache-server", "--actor", "dob-api"]
     for runner in ("ubuntu-24.04", "ubuntu-24.04-arm"):
         command += ["-P", f"{runner}=-self-hosted"]
     for action, pin in workflows.PINS.items():
@@ -57,11 +61,17 @@ def run(place, workflow, event, ref="refs/heads/main", inputs=None, payload=None
     # As a service of the host: what a job starts ends with it, and gets the processor as the host does.
     unit = ("systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--uid=runner", "--gid=runner")
     done = place.host.run(*unit, "bash", "-c", started, check=False, timeout=RUN_S)
-    return read(done.stdout + done.stderr)
+    return read(done.stdout + done.stderr, expected(workflow, event))
 
 
-def read(output):
-    jobs, said, steps = {}, [], {}
+def expected(workflow, event):
+    jobs = workflows.workflow(TOP / f".github/workflows/{workflow}.yml")["jobs"]
+    only = {name: re.search(r"event_name == '(\w+)'", str(job.get("if", ""))) for name, job in jobs.items()}
+    return {name for name, found in only.items() if not found or found[1] == event}
+
+
+def read(output, wanted):
+    jobs, said = {}, []
     for line in output.splitlines():
         try:
             entry = json.loads(line)
@@ -71,9 +81,7 @@ def read(output):
         name = entry.get("jobID", "")
         if result := entry.get("jobResult"):
             jobs[name] = result if jobs.get(name, "success") == "success" else jobs[name]
-        elif entry.get("stepResult") and entry.get("stage") == "Main":
-            steps.setdefault(name, []).append((entry.get("step", ""), entry["stepResult"]))
         said.append(f"{name}: {entry.get('msg', '').rstrip()}")
-    return Ended(jobs, "\n".join(said), steps)
+    return Ended(jobs, "\n".join(said), wanted)
 
 

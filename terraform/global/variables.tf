@@ -9,11 +9,11 @@ variable "domain" {
 }
 
 variable "repository" {
-  description = "Where the workflows run, as owner/name; they alone may take the roles made here."
+  description = "Where the workflows run, as owner/name or, with the numbers of both, owner@1234/name@5678; they alone may take the roles made here."
   type        = string
 
   validation {
-    condition     = can(regex("^[A-Za-z0-9-]+/[A-Za-z0-9._-]+$", var.repository))
-    error_message = "The repository is written like owner/name, without a star."
+    condition     = can(regex("^[A-Za-z0-9-]+(/[A-Za-z0-9._-]+|@[0-9]+/[A-Za-z0-9._-]+@[0-9]+)$", var.repository))
+    error_message = "The repository is written like owner/name, or like owner@1234/name@5678, without a star."
   }
 }

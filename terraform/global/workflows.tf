@@ -6,13 +6,17 @@ locals {
   states   = "arn:aws:s3:::dob-api-state-${local.account}-*/*"
   key_arns = [for region in local.regions : replace(aws_kms_key.this.arn, ":${local.regions.a.region}:", ":${region.region}:")]
 
+  # A token of a repository that was made, renamed or moved since the summer of 2026 names both numbers; an older one has the
+  # names alone until it opts in. A repository made later under a name that was given up has numbers of its own, so both are safe.
+  repositories = distinct([var.repository, replace(var.repository, "/@[0-9]+/", "")])
+
   workflows = {
-    plan     = { subject = "pull_request", policy = data.aws_iam_policy_document.plan.json, managed = "ReadOnlyAccess" }
-    infra    = { subject = "environment:infra", policy = data.aws_iam_policy_document.infra.json, managed = "PowerUserAccess" }
-    release  = { subject = "environment:release", policy = data.aws_iam_policy_document.release.json, managed = null }
-    deploy   = { subject = "environment:deploy", policy = data.aws_iam_policy_document.deploy.json, managed = null }
-    drill    = { subject = "environment:drill", policy = data.aws_iam_policy_document.drill.json, managed = null }
-    database = { subject = "environment:database", policy = data.aws_iam_policy_document.database.json, managed = null }
+    plan     = { subject = "pull_request", policy = data.aws_iam_policy_document.plan.json, managed = "ReadOnlyAccess", hours = 1 }
+    infra    = { subject = "environment:infra", policy = data.aws_iam_policy_document.infra.json, managed = "PowerUserAccess", hours = 1 }
+    release  = { subject = "environment:release", policy = data.aws_iam_policy_document.release.json, managed = null, hours = 1 }
+    deploy   = { subject = "environment:deploy", policy = data.aws_iam_policy_document.deploy.json, managed = null, hours = 2 }
+    drill    = { subject = "environment:drill", policy = data.aws_iam_policy_document.drill.json, managed = null, hours = 2 }
+    database = { subject = "environment:database", policy = data.aws_iam_policy_document.database.json, managed = null, hours = 1 }
   }
 }
 
@@ -41,17 +45,18 @@ data "aws_iam_policy_document" "trust" {
     condition {
       test     = "StringEquals"
       variable = "${local.issuer}:sub"
-      values   = ["repo:${var.repository}:${each.value.subject}"]
+      values   = [for repository in local.repositories : "repo:${repository}:${each.value.subject}"]
     }
   }
 }
 
 resource "aws_iam_role" "workflow" {
-  for_each             = local.workflows
-  name                 = "dob-api-workflow-${each.key}"
-  description          = "Taken by workflows of ${var.repository}, ${each.value.subject}"
-  assume_role_policy   = data.aws_iam_policy_document.trust[each.key].json
-  max_session_duration = 3600
+  for_each           = local.workflows
+  name               = "dob-api-workflow-${each.key}"
+  description        = "Taken by workflows of ${var.repository}, ${each.value.subject}"
+  assume_role_policy = data.aws_iam_policy_document.trust[each.key].json
+  # A session lasts as long as its job may; each workflow asks for what its own needs.
+  max_session_duration = each.value.hours * 3600
 }
 
 resource "aws_iam_role_policy" "workflow" {

@@ -16,7 +16,7 @@ WRONG = ("", "--nosuch", "nosuch")
 # A word that may well be right: only the archive knows each package. So what ends this is that nobody may install it.
 WORD = {"need": 1}
 # Those that say on another system, too, what they are for; `run` builds with what is there.
-ANYWHERE = {"clean", "docs", "help", "infra", "run", "smoke"}
+ANYWHERE = {"clean", "docs", "github-check", "help", "infra", "run", "smoke"}
 # Arguments that are right, for those that need some.
 RIGHT = {
     "apt-repo": ["folder", "--key", "key"],

@@ -71,3 +71,36 @@ run "the_record_that_validates_the_public_name_belongs_to_no_region" {
     error_message = "the record is another one than the certificate asks for"
   }
 }
+
+run "a_repository_is_known_by_its_name_as_older_ones_are" {
+  command = plan
+
+  assert {
+    condition     = one([for rule in data.aws_iam_policy_document.trust["deploy"].statement[0].condition : toset(rule.values) if endswith(rule.variable, ":sub")]) == toset(["repo:owner/dob-api:environment:deploy"])
+    error_message = "the role does not trust the subject of an older repository"
+  }
+}
+
+run "a_repository_is_known_by_its_numbers_and_until_it_opts_in_by_its_name" {
+  command = plan
+
+  variables {
+    repository = "owner@1234/dob-api@5678"
+  }
+
+  assert {
+    condition = one([for rule in data.aws_iam_policy_document.trust["deploy"].statement[0].condition : toset(rule.values) if endswith(rule.variable, ":sub")]) == toset([
+      "repo:owner@1234/dob-api@5678:environment:deploy", "repo:owner/dob-api:environment:deploy",
+    ])
+    error_message = "the role does not trust both forms of the subject"
+  }
+}
+
+run "a_repository_with_one_number_is_refused" {
+  command         = plan
+  expect_failures = [var.repository]
+
+  variables {
+    repository = "owner@1234/dob-api"
+  }
+}

@@ -1,0 +1,87 @@
+"""One run of a workflow file on the host, by act, and how each of its jobs ended."""
+
+import dataclasses
+import json
+import re
+import shlex
+
+from rehearsal import workflows
+from rehearsal.place import CLOUD, TOP
+
+RUN_S = 900
+# What the host's own network leads to, in place of the internet.
+ENVIRONMENT = {
+    "HOME": "/home/runner", "USER": "runner", "LANG": "C.UTF-8", "PATH": "/srv/rehearsal/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+    "AWS_ENDPOINT_URL": CLOUD, "AWS_EC2_METADATA_DISABLED": "true", "GH_HOST": "github.localhost", "PIP_NO_INDEX": "1",
+    "PIP_FIND_LINKS": "/srv/rehearsal/wheels", "TF_CLI_CONFIG_FILE": "/srv/rehearsal/terraform.rc", "CHECKPOINT_DISABLE": "1",
+    "TF_CLI_ARGS_init": "-backend-config=use_path_style=true", "ROLL_OUT_PACE": "0.1", "GOGC": "400",
+}  # fmt: skip
+
+
+@dataclasses.dataclass
+class Ended:
+    """The result of each job by its id, and of a matrix of jobs the worst; what was said; the jobs that the event is for."""
+
+    jobs: dict
+    log: str
+    expected: set
+
+    @property
+    def green(self):
+        """Whether every job that is for this event ran and succeeded."""
+        return self.jobs == dict.fromkeys(self.expected, "success")
+
+
+def run(place, workflow, event, ref="refs/heads/main", inputs=None, payload=None, variables=None, secrets=None, again=False):
+    """Runs a workflow for an event. `variables` and `secrets` change what is set, None unsets; `again` keeps the artifacts of the run."""
+    place.host.file("/home/runner/event.json").write_text(json.dumps({"ref": ref, "inputs": inputs or {}, **(payload or {})}))
+    # act could not remove what a job made as root, so it keeps the folders of its jobs.
+    place.host.shell("rm -rf /home/runner/.cache/act")
+    if not again:
+        place.host.shell("rm -rf /srv/rehearsal/artifacts && mkdir /srv/rehearsal/artifacts && chown runner: /srv/rehearsal/artifacts")
+    kept = {name: value for name, value in (place.secrets | (secrets or {})).items() if value is not None}
+    values = {name: value for name, value in (place.variables | (variables or {})).items() if value is not None}
+    command = ["/srv/rehearsal/act", event, "-W", f".github/workflows/{workflow}.yml", "--eventpath", "/home/runner/event.json", "--json"]
+    command += ["--no-skip-checkout", "--reuse", "--concurrent-jobs", "1", "--action-offline-mode", "--no-cache-server", "--actor", "dob-api"]
+    for runner in ("ubuntu-24.04", "ubuntu-24.04-arm"):
+        command += ["-P", f"{runner}=-self-hosted"]
+    for action, pin in workflows.PINS.items():
+        command += ["--local-repository", f"{action}@{pin['commit']}=/srv/rehearsal/actions/{action}"]
+    for name, value in values.items():
+        command += ["--var", f"{name}={value}"]
+    for name, value in (inputs or {}).items():
+        command += ["--input", f"{name}={value}"]
+    for name in kept:
+        command += ["--secret", name]
+    # Secrets go by the environment, not by the command line.
+    script = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in {**ENVIRONMENT, **kept}.items())
+    place.host.write("/home/runner/environment", script)
+    place.host.shell("chown runner: /home/runner/environment")
+    started = f"set -a && . /home/runner/environment && cd /srv/origin && exec {shlex.join(command)}"
+    # As a service of the host: what a job starts ends with it, and gets the processor as the host does.
+    unit = ("systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--uid=runner", "--gid=runner")
+    done = place.host.run(*unit, "bash", "-c", started, check=False, timeout=RUN_S)
+    return read(done.stdout + done.stderr, expected(workflow, event))
+
+
+def expected(workflow, event):
+    jobs = workflows.workflow(TOP / f".github/workflows/{workflow}.yml")["jobs"]
+    only = {name: re.search(r"event_name == '(\w+)'", str(job.get("if", ""))) for name, job in jobs.items()}
+    return {name for name, found in only.items() if not found or found[1] == event}
+
+
+def read(output, wanted):
+    jobs, said = {}, []
+    for line in output.splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            said.append(line)
+            continue
+        name = entry.get("jobID", "")
+        if result := entry.get("jobResult"):
+            jobs[name] = result if jobs.get(name, "success") == "success" else jobs[name]
+        said.append(f"{name}: {entry.get('msg', '').rstrip()}")
+    return Ended(jobs, "\n".join(said), wanted)
+
+

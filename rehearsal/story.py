@@ -1,0 +1,46 @@
+"""The story in its order: each part runs a workflow file and returns how it ended."""
+
+from rehearsal import act
+from rehearsal.place import REPOSITORY
+
+FORK = {"full_name": REPOSITORY}
+
+
+def pull_request(number=7):
+    return {"pull_request": {"number": number, "head": {"repo": FORK}}, "action": "synchronize"}
+
+
+def plan(place):
+    return act.run(place, "infra", "pull_request", ref="refs/pull/7/merge", payload=pull_request())
+
+
+def apply(place, root="global"):
+    return act.run(place, "infra", "workflow_dispatch", inputs={"root": root})
+
+
+def release(place, tag=None, **options):
+    tag = tag or f"v{place.version}"
+    place.settings["tags"].append(tag)
+    place.save_settings()
+    return act.run(place, "release", "push", ref=f"refs/tags/{tag}", **options)
+
+
+def deploy(place, version=None, **options):
+    return act.run(place, "deploy", "workflow_dispatch", inputs={"image": version or place.version}, **options)
+
+
+def drill(place, **options):
+    return act.run(place, "restore-drill", "schedule", **options)
+
+
+def database(place, **options):
+    return act.run(place, "database", "workflow_dispatch", **options)
+
+
+def failover(place, region="b", override="", **options):
+    inputs = {"region": region, "override": override, "confirmation": f"promote {region}"}
+    return act.run(place, "failover", "workflow_dispatch", inputs=inputs, **options)
+
+
+def failback(place, region="a", **options):
+    return act.run(place, "failback", "workflow_dispatch", inputs={"region": region, "confirmation": f"move to {region}"}, **options)

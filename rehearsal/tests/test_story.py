@@ -1,0 +1,133 @@
+"""From a tag to a greeting, and on to a lost region: the workflow files as they are, one after the other.
+
+The tests build on each other in the order of the file, as a release comes before its deploy.
+"""
+
+import json
+
+import pytest
+
+from rehearsal import story
+from rehearsal.regions import REGIONS
+
+
+def red(ended, said):
+    """Stopped, by one sentence."""
+    assert "failure" in ended.jobs.values(), ended.log[-3000:]
+    assert said in ended.log, ended.log[-3000:]
+
+
+def green(ended):
+    assert ended.green, ended.log[-6000:]
+
+
+def stored(place, name, default=None):
+    file = place.state / name
+    return json.loads(file.read_text()) if file.exists() else default
+
+
+def test_a_tag_that_is_no_version_publishes_nothing(place, account):
+    ended = story.release(place, "v9.9.9")
+    red(ended, "the tag v9.9.9 is not")
+    assert "success" not in ended.jobs.values() and not account.images(REGIONS["a"]) and not stored(place, "releases.json")
+
+
+def test_a_release_without_its_key_stops_before_it_publishes(place, account):
+    ended = story.release(place, secrets={"APT_SIGNING_KEY": None})
+    red(ended, "the secret APT_SIGNING_KEY is not set")
+    assert not account.client("s3").list_objects_v2(Bucket=place.variables["APT_BUCKET"]).get("Contents")
+    assert not account.images(REGIONS["a"]) and not stored(place, "releases.json")
+
+
+def test_a_release_that_is_run_again_publishes_everything(place, account):
+    green(story.release(place, again=True))
+    (release,) = stored(place, "releases.json")
+    assert (release["tag_name"], release["draft"]) == (f"v{place.version}", False)
+    kinds = ("amd64.deb", "arm64.deb", "linux-amd64.tar.gz", "linux-arm64.tar.gz", "container.tar", "amd64.manifest", "arm64.manifest", ".cdx.json", "SHA256SUMS")
+    assert all(any(name.endswith(kind) for name in release["assets"]) for kind in kinds), release["assets"]
+    names = {f"dob-api-{place.version}-{arch}" for arch in ("amd64", "arm64")}
+    assert all(names <= set(account.images(region)) for region in REGIONS.values())
+
+
+def test_every_file_of_the_release_is_attested_and_so_is_the_container(place):
+    (release,) = stored(place, "releases.json")
+    attested = {name for one in stored(place, "attestations.json") for name in one["subjects"]}
+    assert set(release["assets"]) <= attested
+    (digest,) = {digest for one in stored(place, "attestations.json") for name, digest in one["subjects"].items() if name == "ghcr.io/dob-api/dob-api"}
+    assert f"ghcr.io/dob-api/dob-api@sha256:{digest}" in release["body"]
+    found = place.host.run("skopeo", "inspect", "--raw", "--creds", f"dob-api:{place.token}", f"docker://ghcr.io/dob-api/dob-api@sha256:{digest}").stdout
+    assert {one["platform"]["architecture"] for one in json.loads(found)["manifests"]} == {"amd64", "arm64"}
+
+
+def test_a_version_that_is_not_published_is_not_deployed(place, account):
+    before = {letter: account.running(letter) for letter in REGIONS}
+    ended = story.deploy(place, "8.8.8")
+    red(ended, "has no image 8.8.8")
+    assert "region-a" not in ended.jobs and {letter: account.running(letter) for letter in REGIONS} == before
+
+
+def test_a_deploy_without_the_domain_changes_nothing(place, account):
+    ended = story.deploy(place, variables={"DOMAIN": None})
+    red(ended, "the variable DOMAIN is not set")
+    assert list(ended.jobs) == ["guard"]
+
+
+def test_a_deploy_into_an_environment_without_reviewers_changes_nothing(place, account):
+    answers = place.settings["answers"]
+    kept = answers["/environments/deploy"]
+    answers["/environments/deploy"] = kept | {"protection_rules": []}
+    place.save_settings()
+    ended = story.deploy(place)
+    answers["/environments/deploy"] = kept
+    place.save_settings()
+    red(ended, "the environment deploy has no required reviewers")
+    assert list(ended.jobs) == ["guard"]
+
+
+def test_another_repository_gets_no_role(place, account):
+    mine, place.settings["subject"] = place.settings["subject"], "dob-api@1234/fork@9999"
+    place.save_settings()
+    ended = story.deploy(place)
+    place.settings["subject"] = mine
+    place.save_settings()
+    red(ended, "does not trust repo:dob-api@1234/fork@9999:environment:deploy")
+    assert "region-a" not in ended.jobs
+
+
+def test_a_deploy_brings_the_version_to_both_regions(place, account):
+    green(story.deploy(place))
+    for letter, region in REGIONS.items():
+        image = account.images(region)[f"dob-api-{place.version}-amd64"]["ImageId"]
+        assert set(account.running(letter)) == {image}
+
+
+def test_the_drill_reaches_the_hosts_with_its_key(place, account):
+    green(story.drill(place))
+    red(story.drill(place, secrets={"SSH_KEY": place.secrets["AUTHORITY_KEY"]}), "Permission denied (publickey)")
+
+
+def test_a_region_that_is_lost_with_its_interface_is_replaced_only_on_a_persons_word(place, account):
+    account.lose("a")
+    red(story.failover(place, "b"), "nothing proves that they are off")
+    assert not (place.state / "played").read_text().count("failover-region.yml")
+    green(story.failover(place, "b", override="it's lost, says the operator on call"))
+    assert "it's lost" in (place.state / "played").read_text()
+
+
+def test_once_the_region_is_back_its_hosts_are_fenced_by_the_real_program(place, account):
+    account.find_again()
+    green(story.failover(place, "b"))
+    assert account.states("a") == {"stopped"} and account.states("b") == {"running"}
+
+
+def test_the_primary_moves_back(place, account):
+    ec2 = account.client("ec2", REGIONS["a"])
+    found = ec2.describe_instances(Filters=[{"Name": "tag:Role", "Values": ["database"]}])["Reservations"]
+    ec2.start_instances(InstanceIds=[host["InstanceId"] for group in found for host in group["Instances"]])
+    green(story.failback(place, "a"))
+
+
+@pytest.mark.parametrize("role", ["release", "deploy", "drill", "database"])
+def test_a_role_is_refused_nothing_that_its_workflow_asked_for(account, role):
+    calls = [call for call in account.calls() if call[0] == f"dob-api-workflow-{role}"]
+    assert calls and [call for call in calls if call[3] == "denied"] == []

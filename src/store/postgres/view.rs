@@ -14,7 +14,7 @@ use super::standing::{Epoch, Role, Standing};
 const SILENT_AFTER: Duration = Duration::from_secs(4);
 
 /// What is known of all hosts, in the order of the URL.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct View {
     pub(super) hosts: Vec<(Arc<str>, Report)>,
     /// The last promotion of a primary that was seen: an older one is not used any more.
@@ -26,7 +26,7 @@ pub(super) struct View {
 }
 
 /// What is known of one host.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Report {
     /// What it last reported about itself.
     pub(super) standing: Option<Standing>,

@@ -56,7 +56,7 @@ def test_every_block_of_a_runbook_says_where_the_tests_run_it():
 
 
 def test_every_setting_stands_in_the_readme():
-    flags = (TOP / "src/config/flags.rs").read_text()
+    flags = (TOP / "src/config/settings.txt").read_text()
     settings = set(re.findall(r"\b(?:DOB_API_[A-Z_]+|DATABASE_[A-Z_]+)\b", flags))
     assert settings
     assert {name for name in settings if f"`{name}`" not in (TOP / "README.md").read_text()} == set()

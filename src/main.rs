@@ -88,7 +88,7 @@ async fn serve(mut config: Config, outlet: &Outlet) -> Result<ExitCode, String> 
     let admin_listener = bind("DOB_API_ADMIN_LISTEN", config.admin_listen)?;
     let mut registry = metrics::registry();
     registry.register("log_lines_dropped", "Log lines that standard error did not take", outlet.dropped());
-    let store = Store::open(&config, &StoreMetrics::register(&mut registry)).map_err(|error| error.to_string())?;
+    let store = Store::open(&config, &StoreMetrics::register(&mut registry))?;
 
     let lifecycle = Lifecycle::new();
     let http_metrics = HttpMetrics::register(&mut registry);

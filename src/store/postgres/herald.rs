@@ -43,7 +43,7 @@ impl News {
         let problem = |index| view.problem(index).filter(|_| !view.awaits_table(index)).map(str::to_owned);
         Self {
             primary: view.primary().map(|index| view.hosts[index].0.clone()),
-            newest: view.newest(),
+            newest: view.newest,
             problems: (0..view.hosts.len()).map(problem).collect(),
             reads_from_replica: view.primary().is_none() && view.reader().is_some(),
             is_cut_off: view.is_cut_off(Instant::now()),

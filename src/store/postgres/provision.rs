@@ -47,7 +47,7 @@ pub(super) async fn as_service(hosts: &Hosts) {
     let mut view = hosts.view();
     // The sender lives as long as `hosts`, so waiting cannot fail.
     while let Ok(known) =
-        view.wait_for(|view| view.was_reached() || view.creator().is_some()).await.map(|view| view.creator())
+        view.wait_for(|view| view.reached || view.creator().is_some()).await.map(|view| view.creator())
         && let Some(index) = known
     {
         if has_failed(within(CONNECT_DEADLINE * 2, create_table(hosts.host(index))).await, &notices) {

@@ -1,11 +1,13 @@
 //! The connections to one host, owned by bb8 and made by bb8-postgres, each under one deadline.
 
+use std::cell::LazyCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bb8::{ManageConnection, Pool, PooledConnection};
 use bb8_postgres::PostgresConnectionManager;
+use rustls::ClientConfig;
 use tokio::task::spawn_blocking;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host as Name, SslMode, SslNegotiation};
@@ -39,8 +41,11 @@ pub(super) struct Manager {
 impl Manager {
     /// For each host of `config`: its name and port for logs, and the maker of its connections.
     pub(super) fn for_each(config: &Config, password: &PasswordSource, tls: &TlsPolicy) -> Vec<(Arc<str>, Self)> {
-        let client = rustls::ClientConfig::builder().with_root_certificates(tls.roots.clone()).with_no_client_auth();
-        let connector = MakeRustlsConnect::new(client);
+        // Where no host asks for it, it stays out of memory.
+        let connector = LazyCell::new(|| {
+            let client = ClientConfig::builder().with_root_certificates(tls.roots.clone()).with_no_client_auth();
+            MakeRustlsConnect::new(client)
+        });
         let hosts = config.get_hosts().iter().enumerate().map(|(index, host)| {
             let port = *config.get_ports().get(index).or(config.get_ports().first()).unwrap_or(&5432);
             let (name, address) = match host {
@@ -50,7 +55,7 @@ impl Manager {
                 }
                 Name::Unix(path) => (format!("{}:{port}", path.display()), None),
             };
-            let tls = tls.required(host, config.get_ssl_mode()).then(|| connector.clone());
+            let tls = tls.required(host, config.get_ssl_mode()).then(|| LazyCell::force(&connector).clone());
             let config = own_config(config, host, port, tls.is_some());
             (name.into(), Self { config, password: password.clone(), tls, address })
         });

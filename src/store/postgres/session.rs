@@ -150,3 +150,28 @@ fn verify(seconds: &[f64], commit: &str) -> Result<(), Problem> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_without_the_bounds_is_refused_with_the_name_of_the_one_that_is_missing() {
+        let cases = [
+            ([1.0, 0.5, 5.0], "on", None),
+            ([0.1, 0.1, 0.1], "remote_apply", None),
+            ([0.0, 0.5, 5.0], "on", Some("statement_timeout is 0 s instead of 1000 ms")),
+            ([1.5, 0.5, 5.0], "on", Some("statement_timeout is 1.5 s")),
+            ([1.0, 0.501, 5.0], "on", Some("lock_timeout")),
+            ([1.0, 0.5, -1.0], "on", Some("idle_in_transaction_session_timeout")),
+            ([1.0, 0.5, 5.0], "off", Some("synchronous_commit is off instead of on")),
+            ([1.0, 0.5, 5.0], "remote_write", Some("synchronous_commit")),
+            ([9.0, 9.0, 9.0], "local", Some("statement_timeout")),
+        ];
+        for (seconds, commit, expected) in cases {
+            let refused = verify(&seconds, commit).err();
+            assert_eq!(refused.is_some(), expected.is_some(), "{seconds:?} {commit}: {refused:?}");
+            assert!(refused.unwrap_or_default().contains(expected.unwrap_or_default()), "{seconds:?} {commit}");
+        }
+    }
+}

@@ -66,9 +66,9 @@ impl Host {
         Self { index, view, pool, address, suspected: Notify::new(), abandoned: Mutex::default(), metrics }
     }
 
-    /// A connection for a lane; if none can be made for a while, the host is suspected.
+    /// A connection for a lane; fails after a while if none can be made.
     pub(super) async fn connection(&self) -> Option<Pooled> {
-        self.pool.get_owned().await.inspect_err(|_| self.suspect()).ok()
+        self.pool.get_owned().await.ok()
     }
 
     /// Asks for a look at the host now: a connection to it failed.

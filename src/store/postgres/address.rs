@@ -66,7 +66,10 @@ impl Address {
                 Err(problem) => worst = worst.max(Some(problem)),
             }
         }
-        Err(worst.unwrap_or_default().1)
+        Err(worst.map_or_else(
+            || format!("cannot look up the name {}: it has no address", self.name),
+            |(_, problem)| problem,
+        ))
     }
 
     /// The addresses of one family, or why there are none.

@@ -72,8 +72,8 @@ impl EmbeddedStore {
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| failed(error.into()))?;
         let queue = Writes::new(config.queue_capacity, Operation::Write, metrics);
         let file = Arc::new(StoreFile { path: path.clone(), database: RwLock::new(Some(database)) });
-        let (writes, patience) = (Arc::new(Closing(queue.clone())), config.write_patience);
-        let store = Self { file, writes, patience, metrics: metrics.clone() };
+        let patience = config.write_patience;
+        let store = Self { file, writes: Arc::new(Closing(queue.clone())), patience, metrics: metrics.clone() };
         let writer = Writer { file: store.file.clone(), metrics: metrics.clone() };
         let runtime = Handle::current();
         std::thread::Builder::new()

@@ -18,7 +18,6 @@ use crate::store::Store;
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What an operator may ask.
-#[derive(Debug)]
 pub struct Admin {
     /// Asked whether it serves.
     pub store: Store,

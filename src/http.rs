@@ -42,7 +42,7 @@ pub trait Answer: Send + Sync + 'static {
 }
 
 /// What users' requests are handled with.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Handler {
     /// Carries the request out.
     pub router: Router,

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 /// A phase of the service's life, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Requests are served.
+    #[default]
     Serving,
     /// `/healthz` is 503; requests are still served, each with `Connection: close`.
     Draining,
@@ -16,17 +17,17 @@ pub enum Phase {
 }
 
 /// A handle on the phase; clones share it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Lifecycle(Arc<watch::Sender<Phase>>);
 
 impl Lifecycle {
     /// A service that serves.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(Phase::Serving)))
+        Self::default()
     }
 
-    /// Goes on to `phase`; everyone who waits for it is woken.
+    /// Enters `phase`; all that wait for it are woken.
     pub fn enter(&self, phase: Phase) {
         self.0.send_replace(phase);
     }
@@ -42,11 +43,5 @@ impl Lifecycle {
         let mut phases = self.0.subscribe();
         // The sender lives as long as `self`, so waiting cannot fail.
         let _ = phases.wait_for(|now| *now >= phase).await;
-    }
-}
-
-impl Default for Lifecycle {
-    fn default() -> Self {
-        Self::new()
     }
 }

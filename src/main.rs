@@ -19,7 +19,7 @@ use dob_api::server::{self, Server};
 use dob_api::store::Store;
 use dob_api::{health, systemd};
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -77,7 +77,8 @@ fn run(config: Config, outlet: &Outlet) -> Result<ExitCode, String> {
 async fn serve(mut config: Config, outlet: &Outlet) -> Result<ExitCode, String> {
     // A core would hold the database's password and the users' days of birth.
     let _ = rlimit::setrlimit(rlimit::Resource::CORE, 0, 0);
-    let mut signals = Signals::new().map_err(|error| format!("cannot wait for signals: {error}"))?;
+    let wait_for = |kind| signal(kind).map_err(|error| format!("cannot wait for signals: {error}"));
+    let (mut terminate, mut interrupt) = (wait_for(SignalKind::terminate())?, wait_for(SignalKind::interrupt())?);
     let mut listeners = systemd::inherited_listeners(&config.manager)?;
     let per_thread = THREAD_FILES + listeners.len().max(1);
     let others = OWN_FILES + ADMIN_CONNECTIONS + 2 * server::MAX_REFUSALS + config.threads * per_thread;
@@ -88,7 +89,7 @@ async fn serve(mut config: Config, outlet: &Outlet) -> Result<ExitCode, String> 
     let admin_listener = bind("DOB_API_ADMIN_LISTEN", config.admin_listen)?;
     let mut registry = metrics::registry();
     registry.register("log_lines_dropped", "Log lines that standard error did not take", outlet.dropped());
-    let store = Store::open(&config, &StoreMetrics::register(&mut registry)).map_err(|error| error.to_string())?;
+    let store = Store::open(&config, &StoreMetrics::register(&mut registry))?;
 
     let lifecycle = Lifecycle::new();
     let http_metrics = HttpMetrics::register(&mut registry);
@@ -121,7 +122,11 @@ async fn serve(mut config: Config, outlet: &Outlet) -> Result<ExitCode, String> 
     tokio::spawn(systemd::report(config.manager.clone(), threads));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving");
 
-    let gracious = signals.next().await;
+    // A person at a terminal does not want to wait for the drain delay.
+    let gracious = tokio::select! {
+        _ = terminate.recv() => true,
+        _ = interrupt.recv() => false,
+    };
     tracing::info!("draining: SIGINT ends at once");
     systemd::stopping(&config.manager);
     lifecycle.enter(Phase::Draining);
@@ -135,7 +140,7 @@ async fn serve(mut config: Config, outlet: &Outlet) -> Result<ExitCode, String> 
     // Only a person ends the drain: a service manager, an orchestrator and an operator may send a SIGTERM each.
     let complete = tokio::select! {
         complete = drained => complete,
-        _ = signals.interrupt.recv() => false,
+        _ = interrupt.recv() => false,
     };
     if complete {
         tracing::info!("ended");
@@ -209,26 +214,6 @@ fn affordable(wished: usize, others: usize) -> Result<usize, String> {
         );
     }
     Ok(affordable.min(wished))
-}
-
-/// The signals that end the service.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    /// Waits for a signal; true if it asks for the drain delay: a person at a terminal does not want to wait.
-    async fn next(&mut self) -> bool {
-        tokio::select! {
-            _ = self.terminate.recv() => true,
-            _ = self.interrupt.recv() => false,
-        }
-    }
 }
 
 /// Prints where the service listens. Standard output may be a pipe that nobody reads: a thread of its own waits for it.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -25,18 +24,13 @@ pub fn registry() -> Registry {
     registry
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct RequestLabels {
-    route: &'static str,
-    method: &'static str,
-    status: u16,
-}
+/// Names of labels with their values.
+type Labels<const N: usize> = [(&'static str, &'static str); N];
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct RouteLabels {
-    route: &'static str,
-    method: &'static str,
-}
+/// Route and method, and the status.
+type RequestLabels = (Labels<2>, [(&'static str, u16); 1]);
+
+type Histograms<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
 
 /// An answer that nearly all requests come to, with its metrics at hand: to look them up costs more than to count.
 #[derive(Clone, Debug)]
@@ -50,7 +44,7 @@ struct Usual {
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
     requests: Family<RequestLabels, Counter>,
-    durations: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    durations: Histograms<2>,
     usual: [Usual; 2],
     /// Of the connections that carry the requests.
     pub connections: ConnectionMetrics,
@@ -72,13 +66,11 @@ impl HttpMetrics {
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let requests = Family::<RequestLabels, Counter>::default();
-        let durations: Family<RouteLabels, Histogram, fn() -> Histogram> =
-            Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS));
+        let durations: Histograms<2> = Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS));
         let usual = [("GET", 200), ("PUT", 204)].map(|(method, status)| {
-            let labels = RequestLabels { route: "hello", method, status };
-            let route = RouteLabels { route: labels.route, method };
+            let labels = request("hello", method, status);
             let requests = requests.get_or_create_owned(&labels);
-            Usual { labels, requests, durations: durations.get_or_create_owned(&route) }
+            Usual { labels, requests, durations: durations.get_or_create_owned(&labels.0) }
         });
         let metrics = Self { requests, durations, usual, connections: ConnectionMetrics::default() };
         registry.register("http_requests", "Requests answered", metrics.requests.clone());
@@ -93,15 +85,19 @@ impl HttpMetrics {
 
     /// Counts one answer.
     pub fn answered(&self, route: &'static str, method: &'static str, status: u16, took: Duration) {
-        let labels = RequestLabels { route, method, status };
+        let labels = request(route, method, status);
         if let Some(usual) = self.usual.iter().find(|usual| usual.labels == labels) {
             usual.requests.inc();
             usual.durations.observe(took.as_secs_f64());
         } else {
             self.requests.get_or_create(&labels).inc();
-            self.durations.get_or_create(&RouteLabels { route, method }).observe(took.as_secs_f64());
+            self.durations.get_or_create(&labels.0).observe(took.as_secs_f64());
         }
     }
+}
+
+fn request(route: &'static str, method: &'static str, status: u16) -> RequestLabels {
+    ([("route", route), ("method", method)], [("status", status)])
 }
 
 /// What a store is asked to do.
@@ -122,39 +118,21 @@ impl Operation {
             Self::Write => "write",
         }
     }
-}
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OperationLabels {
-    operation: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ErrorLabels {
-    operation: &'static str,
-    kind: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct RoleLabels {
-    operation: &'static str,
-    role: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct HostLabels {
-    host: String,
+    fn label(self) -> (&'static str, &'static str) {
+        ("operation", self.name())
+    }
 }
 
 /// How the store does.
 #[derive(Clone, Debug)]
 pub struct StoreMetrics {
-    depth: Family<OperationLabels, Gauge>,
-    batches: Family<OperationLabels, Histogram, fn() -> Histogram>,
-    errors: Family<ErrorLabels, Counter>,
-    connections: Family<RoleLabels, Gauge>,
-    primary: Family<HostLabels, Gauge>,
-    silent: Family<HostLabels, Gauge>,
+    depth: Family<Labels<1>, Gauge>,
+    batches: Histograms<1>,
+    errors: Family<Labels<2>, Counter>,
+    connections: Family<Labels<2>, Gauge>,
+    primary: Family<[(&'static str, String); 1], Gauge>,
+    silent: Family<[(&'static str, String); 1], Gauge>,
 }
 
 impl StoreMetrics {
@@ -181,36 +159,36 @@ impl StoreMetrics {
     /// The gauge of requests that wait for `operation`.
     #[must_use]
     pub fn queue_depth(&self, operation: Operation) -> Gauge {
-        self.depth.get_or_create_owned(&OperationLabels { operation: operation.name() })
+        self.depth.get_or_create_owned(&[operation.label()])
     }
 
     /// The histogram of the batches of `operation`.
     #[must_use]
     pub fn batch_size(&self, operation: Operation) -> Histogram {
-        self.batches.get_or_create_owned(&OperationLabels { operation: operation.name() })
+        self.batches.get_or_create_owned(&[operation.label()])
     }
 
     /// Counts an error; `kind` is a fixed word such as `timeout`.
     pub fn error(&self, operation: Operation, kind: &'static str) {
-        self.errors.get_or_create(&ErrorLabels { operation: operation.name(), kind }).inc();
+        self.errors.get_or_create(&[operation.label(), ("kind", kind)]).inc();
     }
 
     /// The gauge of connections that `operation` holds to servers of `role`.
     #[must_use]
     pub fn connections(&self, operation: Operation, role: &'static str) -> Gauge {
-        self.connections.get_or_create_owned(&RoleLabels { operation: operation.name(), role })
+        self.connections.get_or_create_owned(&[operation.label(), ("role", role)])
     }
 
     /// Notes which host takes writes now, if any does.
     pub fn set_primary(&self, host: Option<&str>) {
         self.primary.clear();
         if let Some(host) = host {
-            self.primary.get_or_create(&HostLabels { host: host.to_owned() }).set(1);
+            self.primary.get_or_create(&[("host", host.to_owned())]).set(1);
         }
     }
 
     /// Notes whether a host is silent.
     pub fn set_silent(&self, host: &str, silent: bool) {
-        self.silent.get_or_create(&HostLabels { host: host.to_owned() }).set(silent.into());
+        self.silent.get_or_create(&[("host", host.to_owned())]).set(silent.into());
     }
 }

@@ -95,7 +95,7 @@ pub fn resolve(method: &Method, path: &str) -> Result<Action, Refusal> {
 }
 
 /// Carries actions out.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Router {
     /// Where users are.
     pub store: Store,

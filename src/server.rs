@@ -28,7 +28,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub const MAX_REFUSALS: usize = 256;
 
 /// Serves connections with one handler and within the same bounds, on as many threads as call [`Server::serve`].
-#[derive(Debug)]
 pub struct Server<H> {
     handler: H,
     limits: Limits,

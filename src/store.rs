@@ -11,17 +11,16 @@ use crate::domain::{DateOfBirth, UserKey};
 use crate::metrics::{Operation, StoreMetrics};
 
 use embedded::EmbeddedStore;
-pub use embedded::OpenError;
 use postgres::PostgresStore;
 
 /// A place that keeps users. Cheap to clone; clones share it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
     kind: Kind,
     metrics: StoreMetrics,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Kind {
     /// One file on this host.
     Embedded(EmbeddedStore),
@@ -71,17 +70,11 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The embedded store's file cannot be opened.
-    pub fn open(config: &Config, metrics: &StoreMetrics) -> Result<Self, OpenError> {
-        let (capacity, patience) = (config.queue_capacity, config.write_patience);
+    /// One sentence that says why the embedded store's file cannot be opened.
+    pub fn open(config: &Config, metrics: &StoreMetrics) -> Result<Self, String> {
         let kind = match &config.store {
-            StoreConfig::Embedded(directory) => {
-                Kind::Embedded(EmbeddedStore::open(directory, capacity, patience, metrics)?)
-            }
-            StoreConfig::Postgres(database) => {
-                let patience = postgres::Patience { read: config.read_patience, write: patience };
-                Kind::Postgres(PostgresStore::start(database, patience, capacity, metrics))
-            }
+            StoreConfig::Embedded(directory) => Kind::Embedded(EmbeddedStore::open(directory, config, metrics)?),
+            StoreConfig::Postgres(database) => Kind::Postgres(PostgresStore::start(database, config, metrics)),
         };
         Ok(Self { kind, metrics: metrics.clone() })
     }

@@ -32,7 +32,7 @@ impl Settings<'_> {
 
     /// The checked value of a setting that has a default.
     pub(super) fn get<T>(&self, name: &str, check: fn(&str) -> Result<T, &'static str>) -> Result<T, ConfigError> {
-        let text = self.find(name)?.unwrap_or_else(|| flags::default(name).to_owned());
+        let text = self.find(name)?.unwrap_or_else(|| flags::default_and_range(name).0.to_owned());
         check(&text).map_err(|problem| ConfigError::new(name, format_args!("'{text}' {problem}")))
     }
 
@@ -49,14 +49,13 @@ impl Settings<'_> {
     }
 
     fn within_range<T: FromStr + PartialOrd>(&self, name: &str, kind: &str, hint: &str) -> Result<T, ConfigError> {
-        let text = self.find(name)?.unwrap_or_else(|| flags::default(name).to_owned());
-        let (least, most) = flags::range(name);
+        let (default, range) = flags::default_and_range(name);
+        let text = self.find(name)?.unwrap_or_else(|| default.to_owned());
         let parse = |text: &str| text.parse::<T>().ok();
+        let (least, most) = range.split_once(" to ").map_or((None, None), |(least, most)| (parse(least), parse(most)));
         parse(&text)
-            .filter(|value| {
-                parse(least).is_some_and(|least| *value >= least) && parse(most).is_some_and(|most| *value <= most)
-            })
-            .ok_or_else(|| ConfigError::new(name, format_args!("'{text}' is not {kind} from {least} to {most}{hint}")))
+            .filter(|value| least.is_some_and(|least| *value >= least) && most.is_some_and(|most| *value <= most))
+            .ok_or_else(|| ConfigError::new(name, format_args!("'{text}' is not {kind} from {range}{hint}")))
     }
 }
 

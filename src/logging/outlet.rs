@@ -1,5 +1,5 @@
-use std::fmt;
 use std::io::{self, Write};
+use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -15,11 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What that thread needs in bytes, far below the usual 2 MiB: a service with little memory needs them for its clients.
 const STACK: usize = 128 * 1024;
 
-/// How long the thread that writes waits for more text. It does not stay: with a second thread each allocation of the whole
-/// process takes a lock, which costs a request some 5 % of its time (musl).
-const IDLE: Duration = Duration::from_millis(100);
-
-/// Text on its way to a pipe that may be full. To push never blocks: a thread of its own writes. Clones share the queue.
+/// Text on its way to a pipe that may be full. To push never blocks: a thread of its own writes. It does not stay: with a second
+/// thread each allocation of the whole process takes a lock, which costs a request some 5 % of its time (musl). Clones share the
+/// queue.
 #[derive(Clone)]
 pub struct Outlet(Arc<Shared>);
 
@@ -27,7 +25,7 @@ struct Shared {
     out: Mutex<Box<dyn Write + Send>>,
     report: Box<dyn Fn(u64) + Send + Sync>,
     queue: Mutex<Queue>,
-    changed: Condvar,
+    written: Condvar,
     dropped: Counter,
 }
 
@@ -36,7 +34,6 @@ struct Queue {
     text: Vec<u8>,
     lines: u64,
     has_thread: bool,
-    is_writing: bool,
     /// Lines that were dropped and not reported yet.
     lost: u64,
 }
@@ -48,7 +45,7 @@ impl Outlet {
             out: Mutex::new(Box::new(out)),
             report: Box::new(report),
             queue: Mutex::default(),
-            changed: Condvar::new(),
+            written: Condvar::new(),
             dropped: Counter::default(),
         }))
     }
@@ -69,15 +66,12 @@ impl Outlet {
             // Without a thread the text waits for the next line.
             queue.has_thread = thread.spawn(move || writer.run()).is_ok();
         }
-        drop(queue);
-        self.0.changed.notify_all();
     }
 
     /// Waits until everything is written, but for a second at most: there may be no reader.
     pub fn flush(&self) {
-        let is_under_way = |queue: &mut Queue| queue.is_writing || !queue.text.is_empty();
         // Either all is written or nobody reads; both are fine.
-        let _ = self.0.changed.wait_timeout_while(self.queue(), PATIENCE, is_under_way);
+        let _ = self.0.written.wait_timeout_while(self.queue(), PATIENCE, |queue| queue.has_thread);
     }
 
     /// Counts the lines that were dropped.
@@ -86,34 +80,34 @@ impl Outlet {
         self.0.dropped.clone()
     }
 
+    /// Writes until nothing is left.
     fn run(&self) {
         let mut out = self.0.out.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some((text, lines)) = self.take() {
             let is_written = out.write_all(&text).and_then(|()| out.flush()).is_ok();
             let mut queue = self.queue();
-            if is_written {
-                let lost = std::mem::take(&mut queue.lost);
-                drop(queue);
-                if lost > 0 {
-                    (self.0.report)(lost);
-                }
-            } else {
+            if !is_written {
                 queue.lost += lines;
                 self.0.dropped.inc_by(lines);
-                drop(queue);
+                continue;
             }
-            self.queue().is_writing = false;
-            self.0.changed.notify_all();
+            let lost = mem::take(&mut queue.lost);
+            drop(queue);
+            if lost > 0 {
+                (self.0.report)(lost);
+            }
         }
     }
 
-    /// Waits a little for text; none ends the thread.
+    /// What is to be written next; none ends the thread.
     fn take(&self) -> Option<(Vec<u8>, u64)> {
-        let waited = self.0.changed.wait_timeout_while(self.queue(), IDLE, |queue| queue.text.is_empty());
-        let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        queue.is_writing = !queue.text.is_empty();
-        queue.has_thread = queue.is_writing;
-        queue.is_writing.then(|| (std::mem::take(&mut queue.text), std::mem::take(&mut queue.lines)))
+        let mut queue = self.queue();
+        if queue.text.is_empty() {
+            queue.has_thread = false;
+            self.0.written.notify_all();
+            return None;
+        }
+        Some((mem::take(&mut queue.text), mem::take(&mut queue.lines)))
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -129,12 +123,6 @@ impl Write for Outlet {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl fmt::Debug for Outlet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Outlet")
     }
 }
 

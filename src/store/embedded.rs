@@ -1,6 +1,5 @@
 //! Users in one file (redb), durable at every acknowledgement, used by one process at a time.
 
-use std::fmt;
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +12,7 @@ use tokio::time::{Duration, timeout};
 
 use super::queue::{Batch, Queue};
 use super::{Reading, Source, StoreError};
+use crate::config::Config;
 use crate::domain::{DateOfBirth, UserKey};
 use crate::logging::Chain;
 use crate::metrics::{Operation, StoreMetrics};
@@ -26,7 +26,7 @@ const CACHE: usize = 8 << 20;
 type Writes = Queue<(UserKey, DateOfBirth), Result<(), StoreError>>;
 
 /// Users in one file. Cheap to clone; clones share it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct EmbeddedStore {
     file: Arc<StoreFile>,
     writes: Arc<Closing>,
@@ -51,28 +51,16 @@ struct StoreFile {
     database: RwLock<Option<Database>>,
 }
 
-/// Why the file cannot be used.
-#[derive(Debug)]
-pub struct OpenError {
-    path: PathBuf,
-    cause: redb::Error,
-}
-
 impl EmbeddedStore {
     /// Opens `users.redb` in `directory`; both are created if need be. Writes that arrive together are committed
-    /// together by a thread of the store's own; none waits longer than `patience`. Call it within a tokio runtime.
+    /// together by a thread of the store's own; none waits longer than the write patience. Call it within a tokio runtime.
     ///
     /// # Errors
     ///
     /// The directory cannot be written, or another process has the file open.
-    pub(super) fn open(
-        directory: &Path,
-        queue_capacity: usize,
-        patience: Duration,
-        metrics: &StoreMetrics,
-    ) -> Result<Self, OpenError> {
+    pub(super) fn open(directory: &Path, config: &Config, metrics: &StoreMetrics) -> Result<Self, String> {
         let path = directory.join("users.redb");
-        let failed = |cause| OpenError { path: path.clone(), cause };
+        let failed = |cause| cannot_open(&path, &cause);
         // Only the service's own user may read what it keeps.
         DirBuilder::new()
             .recursive(true)
@@ -82,8 +70,9 @@ impl EmbeddedStore {
         let database = open(&path).map_err(failed)?;
         // The file's name must be as durable as its contents.
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| failed(error.into()))?;
-        let queue = Writes::new(queue_capacity, Operation::Write, metrics);
+        let queue = Writes::new(config.queue_capacity, Operation::Write, metrics);
         let file = Arc::new(StoreFile { path: path.clone(), database: RwLock::new(Some(database)) });
+        let patience = config.write_patience;
         let store = Self { file, writes: Arc::new(Closing(queue.clone())), patience, metrics: metrics.clone() };
         let writer = Writer { file: store.file.clone(), metrics: metrics.clone() };
         let runtime = Handle::current();
@@ -188,22 +177,16 @@ impl Writer {
     }
 }
 
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display();
-        match &self.cause {
-            redb::Error::DatabaseAlreadyOpen => {
-                write!(
-                    f,
-                    "{path} is in use by another process: stop that one, or set DOB_API_DATA_DIR to another directory"
-                )
-            }
-            redb::Error::Io(error) => {
-                write!(f, "cannot open {path}: {error}: set DOB_API_DATA_DIR to a directory that this user may write")
-            }
-            cause => write!(f, "cannot open {path}: {cause}: restore the file, or move it away to begin anew"),
+/// Why the file cannot be used, and how to fix it.
+fn cannot_open(path: &Path, cause: &redb::Error) -> String {
+    let path = path.display();
+    match cause {
+        redb::Error::DatabaseAlreadyOpen => {
+            format!("{path} is in use by another process: stop that one, or set DOB_API_DATA_DIR to another directory")
         }
+        redb::Error::Io(error) => {
+            format!("cannot open {path}: {error}: set DOB_API_DATA_DIR to a directory that this user may write")
+        }
+        cause => format!("cannot open {path}: {cause}: restore the file, or move it away to start with an empty one"),
     }
 }
-
-impl std::error::Error for OpenError {}

@@ -20,34 +20,27 @@ mod transport;
 mod view;
 mod writes;
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::future::join;
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use self::hosts::{FIRST_CONTACT, Hosts};
 use self::lane::{Answered, Lane, Refusal, Work};
+use self::notice::Notices;
 use self::reads::Reads;
 use self::view::View;
 use self::writes::Writes;
 use super::queue::Queue;
 use super::{Reading, StoreError};
-use crate::config::Database;
+use crate::config::{Config, Database};
 use crate::domain::{DateOfBirth, UserKey, Username};
 use crate::metrics::StoreMetrics;
 
 /// The first and the longest pause before a request that met a passing fault is asked again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-
-/// How long requests wait for a database host that can serve them.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
-    pub(super) read: Duration,
-    pub(super) write: Duration,
-}
 
 /// Users in PostgreSQL. Cheap to clone; clones share its connections.
 #[derive(Clone)]
@@ -56,7 +49,8 @@ pub(super) struct PostgresStore(Arc<Shared>);
 struct Shared {
     reads: Queue<UserKey, Answered<Reads>>,
     writes: Queue<(UserKey, DateOfBirth), Answered<Writes>>,
-    patience: Patience,
+    read_patience: Duration,
+    write_patience: Duration,
     hosts: Arc<Hosts>,
     /// Whether there was a complete contact.
     reached: AtomicBool,
@@ -64,40 +58,37 @@ struct Shared {
 
 impl PostgresStore {
     /// Starts to look for the database and serves as soon as it is found. Call it within a tokio runtime.
-    pub(super) fn start(
-        database: &Database,
-        patience: Patience,
-        queue_capacity: usize,
-        metrics: &StoreMetrics,
-    ) -> Self {
-        let hosts = Arc::new(Hosts::new(database, Reads::LANES + Writes::LANES, metrics));
-        let reads = Queue::new(queue_capacity, Reads::OPERATION, metrics);
-        let writes = Queue::new(queue_capacity, Writes::OPERATION, metrics);
-        let reached = AtomicBool::new(false);
-        let shared = Arc::new(Shared { reads: reads.clone(), writes: writes.clone(), patience, hosts, reached });
-        let (database, metrics, started) = (database.clone(), metrics.clone(), shared.clone());
+    pub(super) fn start(database: &Database, config: &Config, metrics: &StoreMetrics) -> Self {
+        let shared = Arc::new(Shared {
+            reads: Queue::new(config.queue_capacity, Reads::OPERATION, metrics),
+            writes: Queue::new(config.queue_capacity, Writes::OPERATION, metrics),
+            read_patience: config.read_patience,
+            write_patience: config.write_patience,
+            hosts: Arc::new(Hosts::new(database, Reads::LANES + Writes::LANES, metrics)),
+            reached: AtomicBool::new(false),
+        });
+        let (database, metrics, store) = (database.clone(), metrics.clone(), shared.clone());
         tokio::spawn(async move {
-            let hosts = &started.hosts;
             provision::as_administrator(&database).await;
-            hosts.start(&metrics);
-            let reading = start::<Reads>(reads, hosts, &metrics);
-            let writing = start::<Writes>(writes, hosts, &metrics);
-            provision::as_service(hosts).await;
+            store.hosts.start(&metrics);
+            let connected = Arc::new(Semaphore::new(0));
+            start::<Reads>(&store.reads, &store.hosts, &metrics, &connected);
+            start::<Writes>(&store.writes, &store.hosts, &metrics, &connected);
+            provision::as_service(&store.hosts).await;
             // The first requests are to find connections, but a server that grants fewer of them serves, too.
-            let connected = join(reading.all_connected(), writing.all_connected());
-            let _ = timeout(FIRST_CONTACT, connected).await;
-            started.reached.store(true, Ordering::Release);
+            let _ = timeout(FIRST_CONTACT, connected.acquire_many(Reads::LANES + Writes::LANES)).await;
+            store.reached.store(true, Ordering::Release);
         });
         Self(shared)
     }
 
     pub(super) async fn get(&self, user: UserKey) -> Result<Reading, StoreError> {
-        let answered = timeout(self.0.patience.read, ask::<Reads>(&self.0.reads, user)).await;
+        let answered = timeout(self.0.read_patience, ask::<Reads>(&self.0.reads, user)).await;
         answered.unwrap_or(Err(StoreError::OutOfPatience))
     }
 
     pub(super) async fn put(&self, user: UserKey, date_of_birth: DateOfBirth) -> Result<(), StoreError> {
-        let answered = timeout(self.0.patience.write, ask::<Writes>(&self.0.writes, (user, date_of_birth))).await;
+        let answered = timeout(self.0.write_patience, ask::<Writes>(&self.0.writes, (user, date_of_birth))).await;
         answered.unwrap_or(Err(StoreError::OutcomeUnknown))
     }
 
@@ -115,13 +106,18 @@ impl PostgresStore {
     }
 }
 
-fn start<W: Work>(queue: Queue<W::Question, Answered<W>>, hosts: &Arc<Hosts>, metrics: &StoreMetrics) -> Arc<Lane<W>> {
-    let lane = Arc::new(Lane::new(queue, hosts.clone(), metrics.clone()));
+fn start<W: Work>(
+    queue: &Queue<W::Question, Answered<W>>,
+    hosts: &Arc<Hosts>,
+    metrics: &StoreMetrics,
+    connected: &Arc<Semaphore>,
+) {
+    let (queue, hosts, metrics, connected) = (queue.clone(), hosts.clone(), metrics.clone(), connected.clone());
+    let lane = Arc::new(Lane::<W> { queue, hosts, metrics, notices: Notices::default(), connected });
     for _ in 0..W::LANES {
         let lane = lane.clone();
         tokio::spawn(async move { lane.run().await });
     }
-    lane
 }
 
 /// Asks until there is an answer. A question may reach the server twice: reading and saving are idempotent.
@@ -139,11 +135,5 @@ async fn ask<W: Work<Question: Clone>>(
         }
         pause = (pause * 2).min(PAUSES.1);
         answer = queue.ask_again(question.clone()).await?;
-    }
-}
-
-impl fmt::Debug for PostgresStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PostgresStore")
     }
 }

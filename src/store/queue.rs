@@ -112,24 +112,22 @@ impl<Q, A> Queue<Q, A> {
         put_back: u32,
     ) -> Result<impl Future<Output = Result<A, StoreError>>, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let (number, is_first) = {
-            let mut waiting = self.waiting();
-            if waiting.closed {
-                return Err(StoreError::Unavailable);
-            }
-            if waiting.jobs.len() >= capacity {
-                return Err(StoreError::QueueFull);
-            }
-            let number = waiting.next;
-            waiting.next += 1;
-            waiting.jobs.push_back(Job { question, reply, number, put_back });
-            (number, waiting.jobs.len() == 1)
-        };
-        self.0.depth.inc();
+        let mut waiting = self.waiting();
+        if waiting.closed {
+            return Err(StoreError::Unavailable);
+        }
+        if waiting.jobs.len() >= capacity {
+            return Err(StoreError::QueueFull);
+        }
+        let number = waiting.next;
+        waiting.next += 1;
+        waiting.jobs.push_back(Job { question, reply, number, put_back });
         // One lane gathers at a time: a second one would leave at once with what the first has just missed.
-        if is_first {
+        if waiting.jobs.len() == 1 {
             self.0.arrival.notify_one();
         }
+        drop(waiting);
+        self.0.depth.inc();
         let place = Place { queue: self, number, answered: false };
         Ok(async move {
             let mut place = place;

@@ -1,25 +1,26 @@
-//! Where a host listens: its name's addresses, and how they are tried.
+//! Where a host listens: the addresses of its name.
 
 use std::fmt::Display;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dns_lookup::{AddrFamily, AddrInfoHints, SockType, getaddrinfo};
 use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream::{self, FuturesUnordered};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-/// How long an address may take before the next one is tried beside it (RFC 8305, section 5).
-const HEAD_START: Duration = Duration::from_millis(250);
+use super::error::Problem;
 
 /// How long a name may take to be looked up: less than a connection, so that the right one of the two is blamed.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// How long the second family is waited for when the first has answered (RFC 8305, section 3).
-const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+/// The most addresses that are tried at once.
+const MOST: usize = 16;
 
 /// A host's address, or its name and port.
 #[derive(Debug)]
@@ -37,70 +38,63 @@ impl Address {
         Self { name, port, lookups: [(); 2].map(|()| Arc::new(Semaphore::new(1))) }
     }
 
-    /// Tries all addresses, each after a head start of the one before it or at once when that fails, and takes the first that
-    /// succeeds.
+    /// Tries all addresses at once, and takes the first that succeeds: one that is silent stands in no other's way.
     ///
     /// # Errors
     ///
-    /// The name cannot be looked up, or the last address failed.
-    pub(super) async fn try_each<T, E, F>(&self, connect: impl Fn(SocketAddr) -> F) -> Result<T, E>
+    /// No address succeeded, or the name cannot be looked up.
+    pub(super) async fn try_each<T, F>(&self, connect: impl Fn(SocketAddr) -> F) -> Result<T, Problem>
     where
-        F: Future<Output = Result<T, E>>,
-        E: From<String>,
+        F: Future<Output = Result<T, Problem>>,
     {
-        let addresses = self.addresses().await.map_err(|error| {
-            E::from(format!(
-                "cannot look up the name {}: {error}; check the name in DATABASE_URL and the resolver",
-                self.name
-            ))
-        })?;
-        let mut rest = addresses.into_iter().map(|ip| SocketAddr::new(ip, self.port)).peekable();
-        let mut attempts = FuturesUnordered::new();
-        loop {
-            attempts.extend(rest.next().map(&connect));
-            tokio::select! {
-                Some(done) = attempts.next() => match done {
-                    Err(error) if attempts.is_empty() && rest.peek().is_none() => return Err(error),
-                    Err(_) => {}
-                    done => return done,
-                },
-                () = sleep(HEAD_START), if rest.peek().is_some() => {}
-            }
-        }
-    }
-
-    /// The addresses of both families, which are asked apart: a resolver that refuses one says nothing of the other.
-    async fn addresses(&self) -> Result<Vec<IpAddr>, String> {
         if let Ok(ip) = self.name.parse() {
-            return Ok(vec![ip]);
+            return connect(SocketAddr::new(ip, self.port)).await;
         }
-        let mut lookups =
+        // The families are asked apart: a resolver that refuses one says nothing of the other.
+        let lookups =
             FuturesUnordered::from_iter([AddrFamily::Inet6, AddrFamily::Inet].map(|family| self.lookup(family)));
-        let (mut found, mut problem) = (Vec::new(), "the resolver did not answer in time".to_owned());
-        let mut patience = PATIENCE;
-        while let Ok(Some(answer)) = timeout(patience, lookups.next()).await {
-            match answer {
-                Ok(addresses) if addresses.is_empty() => {}
-                Ok(addresses) => (patience, found) = (RESOLUTION_DELAY, [found, addresses].concat()),
-                Err(error) => problem = error,
+        let attempt = async |found: Result<IpAddr, Problem>| match found {
+            Ok(ip) => connect(SocketAddr::new(ip, self.port)).await.map_err(|problem| (true, problem)),
+            Err(problem) => Err((false, problem)),
+        };
+        let mut attempts = pin!(lookups.flat_map(stream::iter).map(attempt).buffer_unordered(MOST));
+        // An address that failed says more than a family that has none.
+        let mut worst = None;
+        while let Some(done) = attempts.next().await {
+            match done {
+                Ok(done) => return Ok(done),
+                Err(problem) => worst = worst.max(Some(problem)),
             }
         }
-        if found.is_empty() { Err(problem) } else { Ok(found) }
+        Err(worst.map_or_else(
+            || format!("cannot look up the name {}: it has no address", self.name),
+            |(_, problem)| problem,
+        ))
     }
 
-    async fn lookup(&self, family: AddrFamily) -> Result<Vec<IpAddr>, String> {
-        let fail = |error: &dyn Display| error.to_string();
-        let lookups = &self.lookups[usize::from(family == AddrFamily::Inet)];
-        let permit = lookups.clone().acquire_owned().await.map_err(|error| fail(&error))?;
-        let name = self.name.clone();
-        let lookup = move || {
-            let _permit = permit;
-            let hints =
-                AddrInfoHints { socktype: SockType::Stream.into(), address: family.into(), ..AddrInfoHints::default() };
-            let found = getaddrinfo(Some(&name), None, Some(hints)).map_err(std::io::Error::from)?;
-            found.map(|found| found.map(|found| found.sockaddr.ip())).collect::<Result<Vec<_>, _>>()
+    /// The addresses of one family, or why there are none.
+    async fn lookup(&self, family: AddrFamily) -> Vec<Result<IpAddr, Problem>> {
+        let failed = |error: &dyn Display| {
+            let hint = "check the name in DATABASE_URL and the resolver";
+            vec![Err(format!("cannot look up the name {}: {error}; {hint}", self.name))]
         };
-        let found = spawn_blocking(lookup).await.map_err(|error| fail(&error))?;
-        found.map_err(|error| fail(&error))
+        let (name, turn) = (self.name.clone(), self.lookups[usize::from(family == AddrFamily::Inet)].clone());
+        let found = async move {
+            let permit = turn.acquire_owned().await;
+            spawn_blocking(move || {
+                let _permit = permit;
+                let (socktype, address) = (SockType::Stream.into(), family.into());
+                let hints = AddrInfoHints { socktype, address, ..AddrInfoHints::default() };
+                let found = getaddrinfo(Some(&name), None, Some(hints)).map_err(io::Error::from)?;
+                found.map(|found| found.map(|found| found.sockaddr.ip())).collect::<io::Result<Vec<_>>>()
+            })
+            .await
+        };
+        match timeout(PATIENCE, found).await {
+            Ok(Ok(Ok(found))) => found.into_iter().map(Ok).collect(),
+            Ok(Ok(Err(error))) => failed(&error),
+            Ok(Err(error)) => failed(&error),
+            Err(_) => failed(&"the resolver did not answer in time"),
+        }
     }
 }

@@ -1,15 +1,27 @@
 //! What a failed connection or statement means, and how it is told without a word of personal data.
 
-use std::fmt;
+use std::time::Duration;
 
+use tokio::time::timeout;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
 use crate::logging::Chain;
 
 /// Why a host cannot be used: a sentence for an operator.
-#[derive(Debug)]
-pub(super) struct Problem(String);
+pub(super) type Problem = String;
+
+/// Why a host cannot be used that gave no answer within a deadline.
+pub(super) const SILENT: &str = "did not answer in time";
+
+/// Why a statement gave no answer.
+pub(super) struct Failure {
+    pub(super) verdict: Verdict,
+    /// The kind in metrics.
+    pub(super) kind: &'static str,
+    /// What to say.
+    pub(super) text: String,
+}
 
 /// To whom a failed statement is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,35 +36,44 @@ pub(super) enum Verdict {
     Row,
 }
 
-impl Verdict {
-    /// The verdict on `error`, and its kind for metrics.
-    pub(super) fn on(error: &Error) -> (Self, &'static str) {
-        let Some(code) = error.code() else { return (Self::Connection, "connection") };
-        match (code, &code.code()[..2]) {
-            (&SqlState::READ_ONLY_SQL_TRANSACTION, _) => (Self::Connection, "read_only"),
-            (&SqlState::QUERY_CANCELED, _) => (Self::Later, "timeout"),
-            (_, "57") => (Self::Connection, "shutdown"),
-            (_, "08") => (Self::Connection, "connection"),
-            // A statement that was prepared before the table changed, or that a pooler forgot.
-            (&SqlState::INVALID_SQL_STATEMENT_NAME | &SqlState::FEATURE_NOT_SUPPORTED, _) => {
-                (Self::Connection, "statement")
-            }
-            (_, "42" | "3F") => (Self::Host, "table"),
-            (_, "53" | "54") => (Self::Later, "resources"),
-            (_, "40" | "55") => (Self::Later, "lock"),
-            _ => (Self::Row, "row"),
-        }
+impl Failure {
+    /// The kind of a statement without an answer: what the server does with it is unknown.
+    pub(super) const NO_ANSWER: &str = "no_answer";
+
+    /// One that is charged to the connection.
+    pub(super) fn lost(kind: &'static str, text: &str) -> Self {
+        Self { verdict: Verdict::Connection, kind, text: text.to_owned() }
     }
 }
 
-/// Why a statement about users failed, on one line. Of what the server says about a row only the code is kept: its text may
-/// quote the row.
-pub(super) fn describe(error: &Error) -> String {
-    match error.code() {
-        Some(code) if Verdict::on(error).0 == Verdict::Row => {
-            format!("the server refused a row: SQLSTATE {}", code.code())
+impl From<Error> for Failure {
+    /// Of what the server says about a row only the code is kept: its text may quote the row.
+    fn from(error: Error) -> Self {
+        let (verdict, kind) = judge(&error);
+        let text = match error.code() {
+            Some(code) if verdict == Verdict::Row => format!("the server refused a row: SQLSTATE {}", code.code()),
+            _ => tell(&error),
+        };
+        Self { verdict, kind, text }
+    }
+}
+
+/// The verdict on `error`, and its kind for metrics.
+pub(super) fn judge(error: &Error) -> (Verdict, &'static str) {
+    let Some(code) = error.code() else { return (Verdict::Connection, "connection") };
+    match (code, &code.code()[..2]) {
+        (&SqlState::READ_ONLY_SQL_TRANSACTION, _) => (Verdict::Connection, "read_only"),
+        (&SqlState::QUERY_CANCELED, _) => (Verdict::Later, "timeout"),
+        (_, "57") => (Verdict::Connection, "shutdown"),
+        (_, "08") => (Verdict::Connection, "connection"),
+        // A statement that was prepared before the table changed, or that a pooler forgot.
+        (&SqlState::INVALID_SQL_STATEMENT_NAME | &SqlState::FEATURE_NOT_SUPPORTED, _) => {
+            (Verdict::Connection, "statement")
         }
-        _ => tell(error),
+        (_, "42" | "3F") => (Verdict::Host, "table"),
+        (_, "53" | "54") => (Verdict::Later, "resources"),
+        (_, "40" | "55") => (Verdict::Later, "lock"),
+        _ => (Verdict::Row, "row"),
     }
 }
 
@@ -65,25 +86,20 @@ fn tell(error: &Error) -> String {
 
 /// How an operator fixes it, where that is known.
 fn remedy(error: &Error) -> &'static str {
-    let Some(code) = error.code() else {
-        let text = Chain(error).to_string();
-        return if text.contains("CaUsedAsEndEntity") {
+    let text = Chain(error).to_string();
+    match error.code() {
+        None if text.contains("CaUsedAsEndEntity") => {
             "; the host's certificate is its own CA: give it one that the CA has signed"
-        } else if text.contains("TLS") {
-            "; check DATABASE_CA_FILE and the names in the host's certificate"
-        } else {
-            ""
-        };
-    };
-    match *code {
-        SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
+        }
+        None if text.contains("TLS") => "; check DATABASE_CA_FILE and the names in the host's certificate",
+        Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
             "; check the user in DATABASE_URL, DATABASE_PASSWORD_FILE and the server's pg_hba.conf"
         }
-        SqlState::INVALID_CATALOG_NAME => "; create the database, or set DOB_API_ADMIN_DATABASE_URL",
-        SqlState::PROTOCOL_VIOLATION if error.to_string().contains("startup parameter") => {
+        Some(&SqlState::INVALID_CATALOG_NAME) => "; create the database, or set DOB_API_ADMIN_DATABASE_URL",
+        Some(&SqlState::PROTOCOL_VIOLATION) if text.contains("startup parameter") => {
             "; a pooler refuses the session's time limits: connect to PostgreSQL without it"
         }
-        SqlState::INSUFFICIENT_PRIVILEGE | SqlState::UNDEFINED_TABLE => {
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE | &SqlState::UNDEFINED_TABLE) => {
             "; grant SELECT, INSERT and UPDATE on the table users, or set DOB_API_ADMIN_DATABASE_URL"
         }
         _ => "",
@@ -91,27 +107,14 @@ fn remedy(error: &Error) -> &'static str {
 }
 
 /// For an error of the server or the network at a step that concerns no user: `cannot <step>: why; how to fix it`.
-pub(super) fn cannot(step: &'static str) -> impl Fn(Error) -> Problem + Copy {
-    move |error| Problem(format!("cannot {step}: {}{}", tell(&error), remedy(&error)))
+pub(super) fn cannot(step: &str) -> impl Fn(Error) -> Problem + Copy {
+    move |error| format!("cannot {step}: {}{}", tell(&error), remedy(&error))
 }
 
-impl Problem {
-    /// The host gave no answer within a deadline.
-    pub(super) fn silent() -> Self {
-        Self("did not answer in time".to_owned())
-    }
+/// Awaits `step` for no longer than `deadline`.
+pub(super) async fn within<T>(
+    deadline: Duration,
+    step: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    timeout(deadline, step).await.unwrap_or_else(|_| Err(SILENT.to_owned()))
 }
-
-impl From<String> for Problem {
-    fn from(sentence: String) -> Self {
-        Self(sentence)
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Problem {}

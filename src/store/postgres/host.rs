@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use super::address::Address;
-use super::error::Problem;
+use super::error::{Problem, SILENT, within};
 use super::pool::{CONNECT_DEADLINE, Manager, Pooled};
 use super::session::{Backend, Session};
 use super::standing::Standing;
@@ -47,7 +47,7 @@ pub(super) struct Host {
     /// Where it listens; a unix socket cannot be cut off.
     address: Option<Arc<Address>>,
     /// Asks its task to look at it now.
-    suspected: Arc<Notify>,
+    suspected: Notify,
     /// Backends whose statements were given up.
     abandoned: Mutex<Vec<Backend>>,
     metrics: StoreMetrics,
@@ -62,9 +62,8 @@ impl Host {
         view: watch::Sender<View>,
         metrics: StoreMetrics,
     ) -> Self {
-        let (address, suspected) = (manager.address.clone(), Arc::new(Notify::new()));
-        let pool = manager.pool(lanes, suspected.clone());
-        Self { index, view, pool, address, suspected, abandoned: Mutex::default(), metrics }
+        let (address, pool) = (manager.address.clone(), manager.pool(lanes));
+        Self { index, view, pool, address, suspected: Notify::new(), abandoned: Mutex::default(), metrics }
     }
 
     /// A connection for a lane; fails after a while if none can be made.
@@ -108,30 +107,27 @@ impl Host {
     }
 
     /// Connects if the host accepts or refuses a connection in time, and publishes what it is or why that is not known.
-    async fn reach(&self, within: Duration) -> Option<Arc<Session>> {
+    async fn reach(&self, limit: Duration) -> Option<Arc<Session>> {
         let started = Instant::now();
-        let knocked = match &self.address {
-            Some(address) => address.try_each(|address| knock(address, within)).await,
-            None => Ok(()),
-        };
-        if let Err(problem) = knocked {
-            self.publish_loss(&problem, None);
+        if let Some(address) = &self.address
+            && let Err(problem) = address.try_each(|address| knock(address, limit)).await
+        {
+            self.publish_loss(problem, None);
             return None;
         }
         let (heard, round_trip) = (Instant::now(), started.elapsed());
         let opened = async {
             let session = self.pool.dedicated_connection().await?;
             let problem = session.examine(session.standing).await?;
-            Ok::<_, Problem>((session, problem))
+            Ok((Arc::new(session), problem))
         };
-        match timeout(CONNECT_DEADLINE, opened).await.unwrap_or_else(|_| Err(Problem::silent())) {
+        match within(CONNECT_DEADLINE, opened).await {
             Ok((session, problem)) => {
-                let session = Arc::new(session);
                 self.publish(&session, session.standing, problem, round_trip);
                 Some(session)
             }
             Err(problem) => {
-                self.publish_loss(&problem, Some(heard));
+                self.publish_loss(problem, Some(heard));
                 None
             }
         }
@@ -143,25 +139,18 @@ impl Host {
         loop {
             let is_suspected = self.pause().await;
             let started = Instant::now();
-            let standing = match timeout(PROBE_DEADLINE, session.probe()).await {
-                Ok(Ok(standing)) => standing,
-                Ok(Err(_)) => return,
-                Err(_) => {
-                    self.abandon(session.backend);
-                    return self.publish_loss(&Problem::silent(), None);
-                }
+            let Ok(answer) = timeout(PROBE_DEADLINE, session.probe()).await else {
+                self.abandon(session.backend);
+                return self.publish_loss(SILENT.to_owned(), None);
             };
             let round_trip = started.elapsed();
+            let Ok(standing) = answer else { return };
             let has_changed = (known.role, known.has_table) != (standing.role, standing.has_table);
-            let has_problem = self.view.borrow().hosts[self.index].1.problem.is_some();
-            let problem = if is_suspected || has_changed || has_problem {
-                match timeout(CONNECT_DEADLINE, session.examine(standing)).await {
-                    Ok(Ok(problem)) => problem,
-                    Ok(Err(_)) | Err(_) => return,
-                }
-            } else {
-                None
-            };
+            let mut problem = None;
+            if is_suspected || has_changed || self.view.borrow().hosts[self.index].1.problem.is_some() {
+                let Ok(found) = within(CONNECT_DEADLINE, session.examine(standing)).await else { return };
+                problem = found;
+            }
             known = standing;
             self.publish(session, standing, problem, round_trip);
             self.end_abandoned(session).await;
@@ -205,35 +194,29 @@ impl Host {
     }
 
     fn publish(&self, session: &Arc<Session>, standing: Standing, problem: Option<Problem>, round_trip: Duration) {
-        if problem.is_some() {
-            self.count_failure();
-        }
-        let report = Report {
-            standing: Some(standing),
-            answers: true,
-            problem: problem.map(|problem| problem.to_string().into()),
-            heard: Some(Instant::now()),
-            round_trip,
-            session: Some(session.clone()),
-        };
-        self.view.send_modify(|view| view.publish(self.index, report));
-    }
-
-    /// Counts an attempt to use the host that failed.
-    fn count_failure(&self) {
-        for operation in [Operation::Read, Operation::Write] {
-            self.metrics.error(operation, "connect");
-        }
+        let (standing, heard, session) = (Some(standing), Some(Instant::now()), Some(session.clone()));
+        let problem = problem.map(Into::into);
+        self.report(|report| *report = Report { standing, answers: true, problem, heard, round_trip, session });
     }
 
     /// Publishes that the host cannot be used; what it was stays known.
-    fn publish_loss(&self, problem: &Problem, heard: Option<Instant>) {
-        self.count_failure();
+    fn publish_loss(&self, problem: Problem, heard: Option<Instant>) {
+        self.report(|report| {
+            report.heard = heard.or(report.heard);
+            (report.answers, report.problem, report.session) = (false, Some(problem.into()), None);
+        });
+    }
+
+    /// Changes the host's report, and counts an attempt to use the host that failed.
+    fn report(&self, change: impl FnOnce(&mut Report)) {
         self.view.send_modify(|view| {
-            let old = view.hosts[self.index].1.clone();
-            let heard = heard.or(old.heard);
-            let problem = Some(problem.to_string().into());
-            view.publish(self.index, Report { answers: false, problem, heard, session: None, ..old });
+            let mut report = view.hosts[self.index].1.clone();
+            change(&mut report);
+            if report.problem.is_some() {
+                self.metrics.error(Operation::Read, "connect");
+                self.metrics.error(Operation::Write, "connect");
+            }
+            view.publish(self.index, report);
         });
     }
 
@@ -243,12 +226,14 @@ impl Host {
 }
 
 /// Whether the host at `address` accepts or refuses a connection: either shows that the way to it is whole.
-async fn knock(address: SocketAddr, within: Duration) -> Result<(), Problem> {
-    match timeout(within, TcpStream::connect(address)).await {
-        Ok(Err(error)) if error.kind() != ErrorKind::ConnectionRefused => {
-            Err(Problem::from(format!("cannot reach {}: {error}", address.ip())))
+async fn knock(address: SocketAddr, limit: Duration) -> Result<(), Problem> {
+    within(limit, async {
+        match TcpStream::connect(address).await {
+            Err(error) if error.kind() != ErrorKind::ConnectionRefused => {
+                Err(format!("cannot reach {}: {error}", address.ip()))
+            }
+            _ => Ok(()),
         }
-        Ok(_) => Ok(()),
-        Err(_) => Err(Problem::silent()),
-    }
+    })
+    .await
 }

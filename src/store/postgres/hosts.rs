@@ -43,7 +43,7 @@ impl Hosts {
         let hosts = self.clone();
         tokio::spawn(async move {
             // The sender lives as long as `hosts`, so waiting cannot fail.
-            let _ = hosts.view().wait_for(View::any_answers).await;
+            let _ = hosts.view().wait_for(|view| view.hosts.iter().any(|(_, report)| report.answers)).await;
             sleep(FIRST_CONTACT).await;
             hosts.view.send_modify(View::settle);
         });

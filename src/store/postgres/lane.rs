@@ -12,12 +12,13 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{Error, Statement};
 
-use super::error::{Verdict, describe};
+use super::error::{Failure, Verdict};
 use super::hosts::Hosts;
 use super::notice::Notices;
 use super::pool::{CONNECT_DEADLINE, Pooled};
 use super::standing::Role;
 use super::view::View;
+use crate::domain::UserKey;
 use crate::metrics::{Operation, StoreMetrics};
 use crate::store::StoreError;
 use crate::store::queue::{Batch, Queue};
@@ -61,28 +62,25 @@ pub(super) trait Work: Sized + Send + Sync + 'static {
     /// The host to work with.
     fn host(view: &View) -> Option<usize>;
 
-    /// Orders a batch before it is sent.
-    fn arrange(batch: &mut Batch<Self::Question, Answered<Self>>);
+    /// Whose row a question concerns.
+    fn row(question: &Self::Question) -> &UserKey;
 
-    /// Whether two questions concern one row.
-    fn same_row(one: &Self::Question, other: &Self::Question) -> bool;
-
-    /// Sends one statement; the answers come in the order of the batch.
+    /// Sends one statement; the answers come in the order in which it leaves the batch.
     fn send(
         lane: &Lane<Self>,
         link: &Link,
-        batch: &Batch<Self::Question, Answered<Self>>,
+        batch: &mut Batch<Self::Question, Answered<Self>>,
     ) -> impl Future<Output = Result<Vec<Answered<Self>>, Failure>> + Send;
 }
 
 /// What lanes of one kind share.
 pub(super) struct Lane<W: Work> {
-    queue: Queue<W::Question, Answered<W>>,
+    pub(super) queue: Queue<W::Question, Answered<W>>,
     pub(super) hosts: Arc<Hosts>,
-    metrics: StoreMetrics,
-    notices: Notices,
+    pub(super) metrics: StoreMetrics,
+    pub(super) notices: Notices,
     /// One permit for each connection that was made.
-    connected: Semaphore,
+    pub(super) connected: Arc<Semaphore>,
 }
 
 /// A lane's connection.
@@ -91,44 +89,6 @@ pub(super) struct Link {
     pub(super) statement: Statement,
     /// The host's place in the view.
     pub(super) index: usize,
-    pub(super) host: Arc<str>,
-}
-
-/// Why a statement gave no answer.
-pub(super) enum Failure {
-    /// The server said so.
-    Refused(Error),
-    /// The server did not answer in time: what it does with the statement is unknown.
-    TimedOut,
-    /// The server is no longer the one to ask, or came to the statement too late; a word for metrics, and a sentence.
-    Outdated(&'static str, &'static str),
-}
-
-/// The kind of a statement without an answer.
-const TIMED_OUT: &str = "no_answer";
-
-impl Failure {
-    /// To whom the failure is charged, its kind for metrics, and what to say.
-    fn judge(self) -> (Verdict, &'static str, String) {
-        match self {
-            Self::Refused(error) => {
-                let (verdict, kind) = Verdict::on(&error);
-                (verdict, kind, describe(&error))
-            }
-            Self::TimedOut => (Verdict::Connection, TIMED_OUT, "no answer within the deadline".to_owned()),
-            Self::Outdated(kind, sentence) => (Verdict::Connection, kind, sentence.to_owned()),
-        }
-    }
-}
-
-/// How the time with one connection ended.
-enum End {
-    /// The connection is lost.
-    Lost,
-    /// Another host is the one to work with.
-    Left,
-    /// The store is gone.
-    Closed,
 }
 
 /// Awaits a statement for no longer than `deadline`.
@@ -136,49 +96,34 @@ pub(super) async fn within<T>(
     deadline: Duration,
     statement: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Failure> {
-    timeout(deadline, statement).await.map_err(|_| Failure::TimedOut)?.map_err(Failure::Refused)
+    let answered = timeout(deadline, statement).await;
+    Ok(answered.map_err(|_| Failure::lost(Failure::NO_ANSWER, "no answer within the deadline"))??)
 }
 
 impl<W: Work> Lane<W> {
-    pub(super) fn new(queue: Queue<W::Question, Answered<W>>, hosts: Arc<Hosts>, metrics: StoreMetrics) -> Self {
-        Self { queue, hosts, metrics, notices: Notices::default(), connected: Semaphore::new(0) }
-    }
-
-    /// Returns once all lanes have had a connection, or there is no host for them.
-    pub(super) async fn all_connected(&self) {
-        if self.hosts.ask(W::host).is_some() {
-            // The semaphore is never closed, so this only waits.
-            let _ = self.connected.acquire_many(W::LANES).await;
-        }
-    }
-
-    /// Serves batches until the store is gone.
+    /// Serves batches for ever.
     pub(super) async fn run(&self) {
         let mut view = self.hosts.view();
         let mut pause = PAUSES.0;
-        loop {
-            let Ok(chosen) = view.wait_for(|view| W::host(view).is_some()).await.map(|view| W::host(&view)) else {
-                return;
-            };
+        // The sender lives as long as the hosts, so waiting cannot fail.
+        while let Ok(chosen) = view.wait_for(|view| W::host(view).is_some()).await.map(|view| W::host(&view)) {
             let Some(index) = chosen else { continue };
             let started = Instant::now();
             let link = tokio::select! {
                 link = self.link(index) => link,
-                // The sender lives as long as the hosts, so waiting cannot fail.
                 _ = view.wait_for(|view| W::host(view) != Some(index)) => continue,
             };
             if let Some(link) = link {
                 self.connected.add_permits(1);
                 let open = self.metrics.connections(W::OPERATION, link.session.standing.role.name());
                 open.inc();
-                let end = self.serve(&link).await;
+                let is_lost = self.serve(&link).await;
                 open.dec();
                 link.session.retire();
-                match end {
-                    End::Lost => self.hosts.host(index).suspect(),
-                    End::Left => continue,
-                    End::Closed => return,
+                if !is_lost {
+                    continue;
                 }
+                self.hosts.host(index).suspect();
             }
             pause = if started.elapsed() < SOON { (pause * 2).min(PAUSES.1) } else { PAUSES.0 };
             // The pace of the attempts, not a wait for an answer: what breaks each connection must not break a thousand a second.
@@ -194,90 +139,85 @@ impl<W: Work> Lane<W> {
         let prepared = timeout(CONNECT_DEADLINE, session.client.prepare(W::SQL)).await;
         let fits = self.hosts.ask(|view| !view.leaves(index, role) && (role == Role::Replica || view.admits(epoch)));
         if let (Ok(Ok(statement)), true) = (prepared, fits) {
-            let host = self.hosts.ask(|view| view.hosts[index].0.clone());
-            return Some(Link { session, statement, index, host });
+            return Some(Link { session, statement, index });
         }
         session.retire();
         host.suspect();
         None
     }
 
-    async fn serve(&self, link: &Link) -> End {
+    /// Serves batches until the connection is lost (true), or another host is the one to work with (false).
+    async fn serve(&self, link: &Link) -> bool {
         let mut view = self.hosts.view();
         let mut in_flight = FuturesUnordered::new();
         let mut leaves = false;
-        loop {
+        while !leaves || !in_flight.is_empty() {
             tokio::select! {
                 biased;
-                Some(done) = in_flight.next() => match done {
-                    Ok(()) => {}
-                    Err(end) => return end,
+                Some(is_lost) = in_flight.next() => if is_lost {
+                    return true;
                 },
-                changed = view.changed() => {
-                    leaves = changed.is_err() || view.borrow_and_update().leaves(link.index, link.session.standing.role);
+                _ = view.changed() => {
+                    leaves = view.borrow_and_update().leaves(link.index, link.session.standing.role);
                     if link.session.is_over() {
-                        return End::Lost;
+                        return true;
                     }
                 }
-                batch = self.queue.batch(), if !leaves && in_flight.len() < W::DEPTH => match batch {
-                    Some(batch) => in_flight.push(self.carry_out(link, batch)),
-                    None => return End::Closed,
-                },
-            }
-            if leaves && in_flight.is_empty() {
-                return End::Left;
+                Some(batch) = self.queue.batch(), if !leaves && in_flight.len() < W::DEPTH => {
+                    in_flight.push(self.carry_out(link, batch));
+                }
             }
         }
+        false
     }
 
-    /// Answers a batch, or puts it back.
-    async fn carry_out(&self, link: &Link, mut batch: Batch<W::Question, Answered<W>>) -> Result<(), End> {
-        W::arrange(&mut batch);
+    /// Answers a batch, or puts it back; true if the connection is lost.
+    async fn carry_out(&self, link: &Link, batch: Batch<W::Question, Answered<W>>) -> bool {
         let end = Instant::now() + DIVISION;
         let mut parts = vec![batch];
         while let Some(mut batch) = parts.pop() {
             if !batch.forget_gone() {
                 continue;
             }
-            let (verdict, kind, error) = match W::send(self, link, &batch).await {
+            let Failure { verdict, kind, text } = match W::send(self, link, &mut batch).await {
                 Ok(answers) => {
                     let mut answers = answers.into_iter();
                     batch.answer(|| answers.next().unwrap_or(Err(Refusal::Later)));
                     continue;
                 }
-                Err(failure) => failure.judge(),
+                Err(failure) => failure,
             };
             self.metrics.error(W::OPERATION, kind);
             if verdict == Verdict::Connection {
-                if kind == TIMED_OUT {
+                if kind == Failure::NO_ANSWER {
                     self.hosts.host(link.index).abandon(link.session.backend);
                 }
                 // What breaks each connection that it is sent on is sent again ever later.
                 if batch.is_last_resort() {
                     batch.answer(|| Err(Refusal::Later));
                 }
-                self.say(link, "lost a connection of the database", &error);
-                return Err(End::Lost);
+                self.say(link, "lost a connection of the database", &text);
+                return true;
             }
-            let is_one_row = batch.iter().all(|job| W::same_row(&job.question, &batch[0].question));
+            let is_one_row = batch.iter().all(|job| W::row(&job.question) == W::row(&batch[0].question));
             if !is_one_row && Instant::now() < end {
                 let size = batch.len().div_ceil(PARTS);
                 parts.extend(batch.divide(size));
                 continue;
             }
-            self.say(link, "the database cannot serve a user", &error);
+            self.say(link, "the database cannot serve a user", &text);
             if verdict == Verdict::Host {
                 self.hosts.host(link.index).suspect();
             }
             let refusal = if verdict == Verdict::Row { Refusal::Final(W::REFUSED) } else { Refusal::Later };
             batch.answer(|| Err(refusal));
         }
-        Ok(())
+        false
     }
 
     /// Logs what went wrong on a connection, but the same no more than once a minute.
     fn say(&self, link: &Link, what: &str, error: &str) {
-        let (host, operation) = (&link.host, W::OPERATION.name());
+        let (host, operation) = (self.hosts.ask(|view| view.hosts[link.index].0.clone()), W::OPERATION.name());
         if self.notices.is_due(&format!("{what} {host} {error}")) {
             tracing::warn!(%host, operation, error, "{what}");
         }

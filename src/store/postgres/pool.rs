@@ -1,22 +1,22 @@
 //! The connections to one host, owned by bb8 and made by bb8-postgres, each under one deadline.
 
+use std::cell::LazyCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bb8::{ErrorSink, ManageConnection, Pool, PooledConnection};
+use bb8::{ManageConnection, Pool, PooledConnection};
 use bb8_postgres::PostgresConnectionManager;
-use tokio::sync::Notify;
+use rustls::ClientConfig;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host as Name, SslMode, SslNegotiation};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::Address;
-use super::error::{Problem, cannot};
+use super::error::{Problem, cannot, within};
 use super::session::{self, Session};
-use super::transport::{Hold, Transport};
+use super::transport::Transport;
 use crate::config::{PasswordSource, TlsPolicy};
 
 /// How long a connection may take from the first packet, or from the lookup of the name, until its session is ready.
@@ -38,15 +38,14 @@ pub(super) struct Manager {
     pub(super) address: Option<Arc<Address>>,
 }
 
-/// Asks the host's task to look at the host when a connection fails.
-#[derive(Clone, Debug)]
-struct Sink(Arc<Notify>);
-
 impl Manager {
     /// For each host of `config`: its name and port for logs, and the maker of its connections.
     pub(super) fn for_each(config: &Config, password: &PasswordSource, tls: &TlsPolicy) -> Vec<(Arc<str>, Self)> {
-        let client = rustls::ClientConfig::builder().with_root_certificates(tls.roots.clone()).with_no_client_auth();
-        let connector = MakeRustlsConnect::new(client);
+        // Where no host asks for it, it stays out of memory.
+        let connector = LazyCell::new(|| {
+            let client = ClientConfig::builder().with_root_certificates(tls.roots.clone()).with_no_client_auth();
+            MakeRustlsConnect::new(client)
+        });
         let hosts = config.get_hosts().iter().enumerate().map(|(index, host)| {
             let port = *config.get_ports().get(index).or(config.get_ports().first()).unwrap_or(&5432);
             let (name, address) = match host {
@@ -56,15 +55,15 @@ impl Manager {
                 }
                 Name::Unix(path) => (format!("{}:{port}", path.display()), None),
             };
-            let tls = tls.required(host, config.get_ssl_mode()).then(|| connector.clone());
+            let tls = tls.required(host, config.get_ssl_mode()).then(|| LazyCell::force(&connector).clone());
             let config = own_config(config, host, port, tls.is_some());
             (name.into(), Self { config, password: password.clone(), tls, address })
         });
         hosts.collect()
     }
 
-    /// A pool of at most `size` connections that asks for a look at the host when one cannot be made.
-    pub(super) fn pool(self, size: u32, suspected: Arc<Notify>) -> Pool<Self> {
+    /// A pool of at most `size` connections.
+    pub(super) fn pool(self, size: u32) -> Pool<Self> {
         Pool::builder()
             .max_size(size)
             // The check would be a round trip a checkout; lanes notice by themselves.
@@ -73,7 +72,6 @@ impl Manager {
             // Lanes hold their connections for good.
             .max_lifetime(None)
             .idle_timeout(None)
-            .error_sink(Box::new(Sink(suspected)))
             .build_unchecked(self)
     }
 
@@ -85,9 +83,7 @@ impl Manager {
         if let Some(address) = address {
             config.hostaddr(address.ip());
         }
-        let line = Arc::default();
-        let hold = Hold(Arc::clone(&line));
-        let transport = Transport { tls: self.tls.clone(), line };
+        let (transport, hold) = Transport::new(self.tls.clone());
         let client = PostgresConnectionManager::new(config, transport).connect().await.map_err(cannot("connect"))?;
         Session::start(client, hold).await
     }
@@ -104,7 +100,7 @@ impl ManageConnection for Manager {
                 None => self.connect_to(None).await,
             }
         };
-        timeout(CONNECT_DEADLINE, connected).await.unwrap_or_else(|_| Err(Problem::silent()))
+        within(CONNECT_DEADLINE, connected).await
     }
 
     async fn is_valid(&self, session: &mut Session) -> Result<(), Problem> {
@@ -116,22 +112,15 @@ impl ManageConnection for Manager {
     }
 }
 
-impl ErrorSink<Problem> for Sink {
-    fn sink(&self, _: Problem) {
-        // The host's task meets the same problem and says so once.
-        self.0.notify_one();
-    }
-
-    fn boxed_clone(&self) -> Box<dyn ErrorSink<Problem>> {
-        Box::new(self.clone())
-    }
-}
-
-/// The password as it is now. Its file may be on a disk that hangs.
+/// The password as it is now.
 pub(super) async fn password(source: &PasswordSource) -> Result<Option<Vec<u8>>, Problem> {
     let source = source.clone();
-    let read = spawn_blocking(move || source.current()).await.map_err(|error| Problem::from(error.to_string()))?;
-    read.map_err(|error| Problem::from(error.to_string()))
+    let read = match source {
+        // It may be on a disk that hangs.
+        PasswordSource::File(_) => spawn_blocking(move || source.current()).await.map_err(|error| error.to_string())?,
+        _ => source.current(),
+    };
+    read.map_err(|error| error.to_string())
 }
 
 /// What `config` says, for one host.

@@ -6,11 +6,11 @@ use bb8::ManageConnection;
 use futures_util::future::join_all;
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use postgres_protocol::password::scram_sha_256;
-use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
-use tokio_postgres::{Client, Config, Error};
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Config};
 
-use super::error::{Problem, cannot};
+use super::error::{Problem, SILENT, cannot, within};
 use super::host::Host;
 use super::hosts::Hosts;
 use super::notice::Notices;
@@ -32,13 +32,11 @@ const LOCK: &str = "SELECT pg_advisory_lock(7291063)";
 /// On a slow disk that takes longer than a statement of the service may.
 const PATIENT: &str = "SET statement_timeout = '15s'; SET lock_timeout = '15s'";
 
-const TABLE_EXISTS: &str = "SELECT to_regclass('users') IS NOT NULL";
-
 /// As an administrator: tries until role, database and table are there.
 pub(super) async fn as_administrator(database: &Database) {
     let Some(admin) = &database.admin else { return };
     let notices = Notices::default();
-    while has_failed(timeout(DEADLINE, create_all(database, admin)).await, &notices) {
+    while has_failed(within(DEADLINE, create_all(database, admin)).await, &notices) {
         sleep(PAUSE).await;
     }
 }
@@ -49,10 +47,10 @@ pub(super) async fn as_service(hosts: &Hosts) {
     let mut view = hosts.view();
     // The sender lives as long as `hosts`, so waiting cannot fail.
     while let Ok(known) =
-        view.wait_for(|view| view.was_reached() || view.creator().is_some()).await.map(|view| view.creator())
+        view.wait_for(|view| view.reached || view.creator().is_some()).await.map(|view| view.creator())
         && let Some(index) = known
     {
-        if has_failed(timeout(CONNECT_DEADLINE * 2, create_table(hosts.host(index))).await, &notices) {
+        if has_failed(within(CONNECT_DEADLINE * 2, create_table(hosts.host(index))).await, &notices) {
             sleep(PAUSE).await;
         } else {
             // The host's next report shows the table; if it does not, to create it again does no harm.
@@ -63,7 +61,7 @@ pub(super) async fn as_service(hosts: &Hosts) {
 }
 
 async fn create_table(host: &Host) -> Result<(), Problem> {
-    let session = host.connection().await.ok_or_else(Problem::silent)?;
+    let session = host.connection().await.ok_or(SILENT)?;
     // The lock ends with the session.
     session.retire();
     session.client.batch_execute(LOCK).await.map_err(cannot("lock"))?;
@@ -71,9 +69,8 @@ async fn create_table(host: &Host) -> Result<(), Problem> {
 }
 
 /// Whether an attempt failed, which is said once.
-fn has_failed(attempt: Result<Result<(), Problem>, Elapsed>, notices: &Notices) -> bool {
-    let Err(problem) = attempt.unwrap_or_else(|_| Err(Problem::silent())) else { return false };
-    let problem = problem.to_string();
+fn has_failed(attempt: Result<(), Problem>, notices: &Notices) -> bool {
+    let Err(problem) = attempt else { return false };
     if notices.is_due(&problem) {
         tracing::error!(error = problem, "cannot prepare the database; trying again until it works");
     }
@@ -82,19 +79,33 @@ fn has_failed(attempt: Result<Result<(), Problem>, Elapsed>, notices: &Notices) 
 
 /// Creates what is missing of role, database and table, and grants the role no more than the service needs.
 async fn create_all(database: &Database, admin: &Config) -> Result<(), Problem> {
-    let (Some(role), Some(name)) = (database.postgres.get_user(), database.postgres.get_dbname()) else {
+    let (Some(role_name), Some(name)) = (database.postgres.get_user(), database.postgres.get_dbname()) else {
         // The configuration refuses a URL without them.
         return Ok(());
     };
     let session = primary(admin, database).await?;
     session.client.batch_execute(LOCK).await.map_err(cannot("lock"))?;
+    let (role, quoted) = (escape_identifier(role_name), escape_identifier(name));
+    // The password travels as a verifier: statements can end up in the server's log.
     let password = pool::password(&database.password).await?;
-    ensure_role(&session.client, role, password.as_deref()).await.map_err(cannot("create the role"))?;
-    ensure_database(&session.client, name, role).await.map_err(cannot("create the database"))?;
+    let password = password.map(|password| format!(" PASSWORD {}", escape_literal(&scram_sha_256(&password))));
+    let create = [format!("CREATE ROLE {role} LOGIN{}", password.unwrap_or_default())];
+    ensure(&session.client, "the role", "FROM pg_roles WHERE rolname = $1", role_name, &create).await?;
+    // By default everyone may connect and create temporary tables.
+    let create = [
+        format!("CREATE DATABASE {quoted}"),
+        format!("REVOKE ALL ON DATABASE {quoted} FROM PUBLIC; GRANT CONNECT ON DATABASE {quoted} TO {role}"),
+    ];
+    ensure(&session.client, "the database", "FROM pg_database WHERE datname = $1", name, &create).await?;
     let mut target = admin.clone();
     target.dbname(name);
     let session = primary(&target, database).await?;
-    ensure_table(&session.client, role).await.map_err(cannot("create the table users"))
+    // Until PostgreSQL 15 everyone may create tables in the schema public.
+    let create = [format!(
+        "BEGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC; {CREATE};
+         GRANT SELECT, INSERT, UPDATE ON users TO {role}; COMMIT"
+    )];
+    ensure(&session.client, "the table users", "WHERE to_regclass($1) IS NOT NULL", "users", &create).await
 }
 
 /// A patient session on the host that was promoted last.
@@ -110,57 +121,22 @@ async fn primary(config: &Config, database: &Database) -> Result<Session, Proble
         }
     }
     let last = found.into_iter().max_by_key(|session| session.standing.epoch.promotion);
-    let session = last.ok_or_else(|| Problem::from(problems.join("; ")))?;
+    let session = last.ok_or_else(|| problems.join("; "))?;
     session.client.batch_execute(PATIENT).await.map_err(cannot("set the session's time limits"))?;
     Ok(session)
 }
 
-/// The password travels as a verifier: statements can end up in the server's log.
-async fn ensure_role(client: &Client, role: &str, password: Option<&[u8]>) -> Result<(), Error> {
-    if is_true(client, "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role).await? {
+/// Carries out what creates `what`, unless there is a row `from` for its name.
+async fn ensure(client: &Client, what: &str, from: &str, name: &str, create: &[String]) -> Result<(), Problem> {
+    let step = format!("create {what}");
+    let exists = format!("SELECT {from}");
+    let found = client.query_typed(&exists, &[(&name, Type::TEXT)]).await.map_err(cannot(&step))?;
+    if !found.is_empty() {
         return Ok(());
     }
-    let password = password.map(|password| format!(" PASSWORD {}", escape_literal(&scram_sha_256(password))));
-    let create = format!("CREATE ROLE {} LOGIN{}", escape_identifier(role), password.unwrap_or_default());
-    client.batch_execute(&create).await?;
-    tracing::info!("created the database role");
-    Ok(())
-}
-
-async fn ensure_database(client: &Client, name: &str, role: &str) -> Result<(), Error> {
-    if is_true(client, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", name).await? {
-        return Ok(());
+    for statements in create {
+        client.batch_execute(statements).await.map_err(cannot(&step))?;
     }
-    let (name, role) = (escape_identifier(name), escape_identifier(role));
-    client.batch_execute(&format!("CREATE DATABASE {name}")).await?;
-    // By default everyone may connect and create temporary tables.
-    let grants = format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC; GRANT CONNECT ON DATABASE {name} TO {role}");
-    client.batch_execute(&grants).await?;
-    tracing::info!("created the database");
+    tracing::info!("created {what}");
     Ok(())
-}
-
-async fn ensure_table(client: &Client, role: &str) -> Result<(), Error> {
-    if is_true(client, TABLE_EXISTS, "").await? {
-        return Ok(());
-    }
-    let role = escape_identifier(role);
-    // Until PostgreSQL 15 everyone may create tables in the schema public.
-    let create = format!(
-        "BEGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC; {CREATE};
-         GRANT SELECT, INSERT, UPDATE ON users TO {role}; COMMIT"
-    );
-    client.batch_execute(&create).await?;
-    tracing::info!("created the table users");
-    Ok(())
-}
-
-/// The answer of a query that yields one boolean; `name` is its parameter, if it has one.
-async fn is_true(client: &Client, query: &str, name: &str) -> Result<bool, Error> {
-    let row = if query.contains("$1") {
-        client.query_one(query, &[&name]).await?
-    } else {
-        client.query_one(query, &[]).await?
-    };
-    row.try_get(0)
 }

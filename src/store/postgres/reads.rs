@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::lane::{Answered, Failure, Lane, Link, Refusal, Work, within};
+use super::error::Failure;
+use super::lane::{Answered, Lane, Link, Refusal, Work, within};
 use super::session::Session;
 use super::standing::Role;
 use super::table::{Day, SELECT};
@@ -41,28 +42,26 @@ impl Work for Reads {
         view.reader()
     }
 
-    fn arrange(_: &mut Batch<UserKey, Answered<Self>>) {}
-
-    fn same_row(one: &UserKey, other: &UserKey) -> bool {
-        one == other
+    fn row(question: &UserKey) -> &UserKey {
+        question
     }
 
     async fn send(
         lane: &Lane<Self>,
         link: &Link,
-        batch: &Batch<UserKey, Answered<Self>>,
+        batch: &mut Batch<UserKey, Answered<Self>>,
     ) -> Result<Vec<Answered<Self>>, Failure> {
         let standing = link.session.standing;
         let names: Vec<&str> = batch.iter().map(|job| job.question.as_str()).collect();
         let row = within(DEADLINE, link.session.client.query_one(&link.statement, &[&names])).await?;
-        let mut days: Vec<Option<Day>> = row.try_get(0).map_err(Failure::Refused)?;
+        let mut days: Vec<Option<Day>> = row.try_get(0)?;
         let source = match standing.role {
             Role::Primary => Source::Primary,
             Role::Replica => Source::Replica,
         };
         // A newer primary may have acknowledged a write while this one was asked: its answer would be old.
         if source == Source::Primary && !lane.hosts.ask(|view| view.admits(standing.epoch)) {
-            return Err(Failure::Outdated("superseded", "another host was promoted"));
+            return Err(Failure::lost("superseded", "another host was promoted"));
         }
         if source == Source::Replica && days.iter().any(Option::is_none) {
             days = elsewhere(&lane.hosts.ask(|view| view.others(link.index)), &names, days).await;

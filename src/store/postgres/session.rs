@@ -1,15 +1,14 @@
 //! One connection whose bounds were verified, and the questions that every host is asked on it.
 
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures_util::future::try_join;
+use futures_util::future::join3;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Column, Error, Statement};
+use tokio_postgres::{Client, Error, Row};
 
-use super::error::{Problem, Verdict, cannot};
+use super::error::{Problem, Verdict, cannot, judge};
 use super::standing::{PROBE, Role, Standing};
 use super::table;
 use super::transport::Hold;
@@ -31,8 +30,11 @@ const LACKS: &str = "
                      ('date_of_birth', 'INSERT'), ('date_of_birth', 'UPDATE')) AS needed (name, privilege)
         WHERE NOT has_column_privilege(to_regclass('users'), name, privilege)) END";
 
-/// What an examination fails at.
-const USE: &str = "use the table users as (username text PRIMARY KEY, date_of_birth date)";
+/// Ends the backends `$1` that were started at `$2`.
+const END: &str = "
+    SELECT pg_terminate_backend(pid) FROM unnest($1::int[], $2::bigint[]) AS given_up (number, started)
+    JOIN pg_stat_get_activity(NULL) ON pid = number
+    WHERE extract(epoch FROM backend_start - '2000-01-01 00:00:00+00') * 1000000 = started";
 
 /// A connection to one host.
 pub(super) struct Session {
@@ -40,7 +42,6 @@ pub(super) struct Session {
     /// What the server said when the session started.
     pub(super) standing: Standing,
     pub(super) backend: Backend,
-    probe: Statement,
     retired: AtomicBool,
     _hold: Hold,
 }
@@ -55,18 +56,19 @@ pub(super) fn options(own: &str) -> String {
 }
 
 impl Session {
-    /// Verifies the bounds of a new connection and asks the server for its standing.
+    /// Asks the server at the other end of a new connection for its standing, and verifies the bounds.
     pub(super) async fn start(client: Client, hold: Hold) -> Result<Self, Problem> {
-        let started =
-            try_join(verify(&client), async { client.prepare(PROBE).await.map_err(cannot("ask what it is")) });
-        let (backend, probe) = started.await?;
-        let standing = ask(&client, &probe).await.map_err(cannot("ask what it is"))?;
-        Ok(Self { client, standing, backend, probe, retired: AtomicBool::new(false), _hold: hold })
+        let failed = cannot("ask what it is");
+        let row = ask(&client).await.map_err(failed)?;
+        let standing = Standing::read(&row).map_err(failed)?;
+        let backend = (row.try_get(7).map_err(failed)?, row.try_get(8).map_err(failed)?);
+        verify(&row.try_get::<_, Vec<f64>>(9).map_err(failed)?, row.try_get(10).map_err(failed)?)?;
+        Ok(Self { client, standing, backend, retired: AtomicBool::new(false), _hold: hold })
     }
 
     /// Asks the server for its standing now.
     pub(super) async fn probe(&self) -> Result<Standing, Error> {
-        ask(&self.client, &self.probe).await
+        Standing::read(&ask(&self.client).await?)
     }
 
     /// Why the table cannot be used, if it cannot. What the service needs is carried out with no rows: so a missing privilege, a
@@ -77,43 +79,42 @@ impl Session {
     /// The connection failed.
     pub(super) async fn examine(&self, standing: Standing) -> Result<Option<Problem>, Problem> {
         if !standing.has_table {
-            return Ok(Some(Problem::from("the table users does not exist yet".to_owned())));
+            return Ok(Some("the table users does not exist yet".to_owned()));
         }
+        let failed = cannot("use the table users as (username text PRIMARY KEY, date_of_birth date)");
         match self.rehearse(standing.role).await {
-            Err(error) => match Verdict::on(&error).0 {
+            Ok(problem) => Ok(problem),
+            Err(error) => match judge(&error).0 {
                 Verdict::Later => Ok(None),
-                Verdict::Connection => Err(cannot(USE)(error)),
-                Verdict::Host | Verdict::Row => Ok(Some(cannot(USE)(error))),
+                Verdict::Connection => Err(failed(error)),
+                Verdict::Host | Verdict::Row => Ok(Some(failed(error))),
             },
-            Ok(problem) => Ok(problem.map(Problem::from)),
         }
     }
 
-    async fn rehearse(&self, role: Role) -> Result<Option<String>, Error> {
-        let client = &self.client;
-        let lacks: Option<String> = client.query_typed_one(LACKS, &[]).await?.try_get(0)?;
-        if let Some(lacks) = lacks {
+    async fn rehearse(&self, role: Role) -> Result<Option<Problem>, Error> {
+        let (client, names) = (&self.client, (&Vec::<&str>::new() as _, Type::TEXT_ARRAY));
+        let (dates, begin_by) = (Vec::<Date>::new(), Timestamp::UNIX_EPOCH);
+        let parameters = [names.clone(), (&dates as _, Type::DATE_ARRAY), (&begin_by as _, Type::TIMESTAMPTZ)];
+        let save = async {
+            if role == Role::Primary { client.execute_typed(table::UPSERT, &parameters).await } else { Ok(0) }
+        };
+        // All three are sent at once; what is missing is told before what fails without it.
+        let names = [names];
+        let (lacks, days, saved) =
+            join3(client.query_typed_one(LACKS, &[]), client.query_typed_one(table::SELECT, &names), save).await;
+        if let Some(lacks) = lacks?.try_get::<_, Option<&str>>(0)? {
             return Ok(Some(format!("the role lacks {lacks}: grant it, or set DOB_API_ADMIN_DATABASE_URL")));
         }
-        let (select, upsert) = try_join(client.prepare(table::SELECT), client.prepare(table::UPSERT)).await?;
-        if select.columns().first().map(Column::type_) != Some(&Type::DATE_ARRAY) {
+        if *days?.columns()[0].type_() != Type::DATE_ARRAY {
             return Ok(Some("the column date_of_birth of the table users must have the type date".to_owned()));
         }
-        let (names, dates, begin_by): (Vec<&str>, Vec<Date>, _) = (Vec::new(), Vec::new(), Timestamp::UNIX_EPOCH);
-        client.query_one(&select, &[&names]).await?;
-        if role == Role::Primary {
-            client.execute(&upsert, &[&names, &dates, &begin_by]).await?;
-        }
-        Ok(None)
+        saved.map(|_| None)
     }
 
     /// Ends backends whose statements were given up. They may wait for a standby that never answers, and no time limit of the
     /// server ends that. What such a statement did stays, unacknowledged.
     pub(super) async fn end(&self, backends: &[Backend]) -> Result<(), Error> {
-        const END: &str = "
-            SELECT pg_terminate_backend(pid) FROM unnest($1::int[], $2::bigint[]) AS given_up (number, started)
-            JOIN pg_stat_get_activity(NULL) ON pid = number
-            WHERE extract(epoch FROM backend_start - '2000-01-01 00:00:00+00') * 1000000 = started";
         let (numbers, starts): (Vec<i32>, Vec<i64>) = backends.iter().copied().unzip();
         let parameters = [(&numbers as _, Type::INT4_ARRAY), (&starts as _, Type::INT8_ARRAY)];
         self.client.query_typed(END, &parameters).await.map(drop)
@@ -129,37 +130,48 @@ impl Session {
     }
 }
 
-async fn ask(client: &Client, probe: &Statement) -> Result<Standing, Error> {
-    Standing::read(&client.query_one(probe, &[]).await?)
+async fn ask(client: &Client) -> Result<Row, Error> {
+    let names = BOUNDS.map(|(name, _)| name);
+    client.query_typed_one(PROBE, &[(&names.as_slice(), Type::TEXT_ARRAY)]).await
 }
 
-/// Reads back what correctness relies on: a pooler may have dropped it.
-async fn verify(client: &Client) -> Result<Backend, Problem> {
-    const VERIFY: &str = "
-        SELECT pid, (extract(epoch FROM backend_start - '2000-01-01 00:00:00+00') * 1000000)::bigint,
-               ARRAY(SELECT extract(epoch FROM current_setting(name)::interval)::float8 FROM unnest($1::text[]) AS name),
-               current_setting('synchronous_commit')
-        FROM pg_stat_get_activity(pg_backend_pid())";
-    let names = BOUNDS.map(|(name, _)| name);
-    let failed = cannot("verify the session's bounds");
-    let row = client.query_typed_one(VERIFY, &[(&names.as_slice(), Type::TEXT_ARRAY)]).await.map_err(failed)?;
-    let (seconds, commit): (Vec<f64>, &str) = (row.try_get(2).map_err(failed)?, row.try_get(3).map_err(failed)?);
+/// Refuses a session without what correctness relies on: a pooler may have dropped it.
+fn verify(seconds: &[f64], commit: &str) -> Result<(), Problem> {
     let bounds = BOUNDS.iter().zip(seconds);
-    let wrong = bounds.filter(|((_, most), seconds)| *seconds <= 0.0 || seconds > most);
+    let wrong = bounds.filter(|((_, most), seconds)| **seconds <= 0.0 || *seconds > most);
     let wrong = wrong.map(|((name, most), seconds)| (*name, format!("{seconds} s"), format!("{} ms", most * 1000.0)));
     let commit = (commit != "on" && commit != "remote_apply")
         .then(|| ("synchronous_commit", commit.to_owned(), "on".to_owned()));
     match wrong.chain(commit).next() {
-        None => Ok((row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?)),
-        Some((name, found, wanted)) => Err(Problem::from(format!(
+        None => Ok(()),
+        Some((name, found, wanted)) => Err(format!(
             "{name} is {found} instead of {wanted}: a pooler dropped the startup parameter `options`, or something set it within \
              the session; connect to PostgreSQL directly, or ALTER ROLE … SET {name} = '{wanted}'"
-        ))),
+        )),
     }
 }
 
-impl fmt::Debug for Session {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Session({:?})", self.backend)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_without_the_bounds_is_refused_with_the_name_of_the_one_that_is_missing() {
+        let cases = [
+            ([1.0, 0.5, 5.0], "on", None),
+            ([0.1, 0.1, 0.1], "remote_apply", None),
+            ([0.0, 0.5, 5.0], "on", Some("statement_timeout is 0 s instead of 1000 ms")),
+            ([1.5, 0.5, 5.0], "on", Some("statement_timeout is 1.5 s")),
+            ([1.0, 0.501, 5.0], "on", Some("lock_timeout")),
+            ([1.0, 0.5, -1.0], "on", Some("idle_in_transaction_session_timeout")),
+            ([1.0, 0.5, 5.0], "off", Some("synchronous_commit is off instead of on")),
+            ([1.0, 0.5, 5.0], "remote_write", Some("synchronous_commit")),
+            ([9.0, 9.0, 9.0], "local", Some("statement_timeout")),
+        ];
+        for (seconds, commit, expected) in cases {
+            let refused = verify(&seconds, commit).err();
+            assert_eq!(refused.is_some(), expected.is_some(), "{seconds:?} {commit}: {refused:?}");
+            assert!(refused.unwrap_or_default().contains(expected.unwrap_or_default()), "{seconds:?} {commit}");
+        }
     }
 }

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio_postgres::{Error, Row};
 
-/// The role, the place in history and the clock of a server, and whether it has the table. `transaction_read_only` is also
-/// on where an administrator made a primary read-only. The timeline stands in the first eight digits of the name of the WAL
-/// file that is being written. The region's epoch is a setting that the promotion of a region makes.
+/// The role, the place in history and the clock of a server, and whether it has the table; then the session's backend and the
+/// bounds `$1` that it really has. `transaction_read_only` is also on where an administrator made a primary read-only. The
+/// timeline stands in the first eight digits of the name of the WAL file that is being written. The region's epoch is a setting
+/// that the promotion of a region makes.
 pub(super) const PROBE: &str = "
     SELECT current_setting('transaction_read_only')::bool, system_identifier,
            CASE WHEN pg_is_in_recovery() THEN 0
@@ -17,8 +18,11 @@ pub(super) const PROBE: &str = "
            CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_replay_lsn() - '0/0', 0)::bigint ELSE 0 END,
            to_regclass('users') IS NOT NULL OR EXISTS (
                SELECT FROM pg_class WHERE relname = 'users' AND relnamespace = to_regnamespace('public')),
-           clock_timestamp()
-    FROM pg_control_system()";
+           clock_timestamp(), pid,
+           (extract(epoch FROM backend_start - '2000-01-01 00:00:00+00') * 1000000)::bigint,
+           ARRAY(SELECT extract(epoch FROM current_setting(name)::interval)::float8 FROM unnest($1::text[]) AS name),
+           current_setting('synchronous_commit')
+    FROM pg_control_system(), pg_stat_get_activity(pg_backend_pid())";
 
 /// What a server said of itself, and when.
 #[derive(Clone, Copy, Debug)]

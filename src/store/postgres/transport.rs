@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,45 +16,42 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::Socket;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_util::either::Either;
 
 type BoxError = Box<dyn Error + Send + Sync>;
-type Rustls = <MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect;
 type Encrypted = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 
 /// Makes the transport of one connection.
 #[derive(Clone)]
 pub(super) struct Transport {
-    /// None: plain.
-    pub(super) tls: Option<MakeRustlsConnect>,
-    pub(super) line: Arc<Line>,
+    tls: Option<MakeRustlsConnect>,
+    line: Arc<Line>,
+    host: String,
 }
 
 /// What cuts a connection off.
 #[derive(Default)]
-pub(super) struct Line {
+struct Line {
     is_cut: AtomicBool,
     reader: AtomicWaker,
 }
 
 /// Cuts the line when dropped.
-pub(super) struct Hold(pub(super) Arc<Line>);
-
-/// A connection that is being made.
-pub(super) struct Handshake {
-    tls: Option<Rustls>,
-    line: Arc<Line>,
-}
+pub(super) struct Hold(Arc<Line>);
 
 /// A connection's bytes.
 pub(super) struct Stream {
-    bytes: Bytes,
+    bytes: Either<Socket, Box<Encrypted>>,
     line: Arc<Line>,
     was_warned: bool,
 }
 
-enum Bytes {
-    Plain(Socket),
-    Encrypted(Box<Encrypted>),
+impl Transport {
+    /// One for a connection that lasts as long as its hold; plain without `tls`.
+    pub(super) fn new(tls: Option<MakeRustlsConnect>) -> (Self, Hold) {
+        let line = Arc::<Line>::default();
+        (Self { tls, line: line.clone(), host: String::new() }, Hold(line))
+    }
 }
 
 impl Drop for Hold {
@@ -65,17 +63,15 @@ impl Drop for Hold {
 
 impl MakeTlsConnect<Socket> for Transport {
     type Stream = Stream;
-    type TlsConnect = Handshake;
+    type TlsConnect = Self;
     type Error = BoxError;
 
-    fn make_tls_connect(&mut self, domain: &str) -> Result<Handshake, BoxError> {
-        let make = |tls: &mut MakeRustlsConnect| MakeTlsConnect::<Socket>::make_tls_connect(tls, domain);
-        let tls = self.tls.as_mut().map(make).transpose()?;
-        Ok(Handshake { tls, line: self.line.clone() })
+    fn make_tls_connect(&mut self, host: &str) -> Result<Self, BoxError> {
+        Ok(Self { host: host.to_owned(), ..self.clone() })
     }
 }
 
-impl TlsConnect<Socket> for Handshake {
+impl TlsConnect<Socket> for Transport {
     type Stream = Stream;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Stream, BoxError>> + Send>>;
@@ -83,8 +79,11 @@ impl TlsConnect<Socket> for Handshake {
     fn connect(self, socket: Socket) -> Self::Future {
         Box::pin(async move {
             let bytes = match self.tls {
-                Some(tls) => Bytes::Encrypted(Box::new(tls.connect(socket).await?)),
-                None => Bytes::Plain(socket),
+                Some(mut tls) => {
+                    let tls = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, &self.host)?;
+                    Either::Right(Box::new(tls.connect(socket).await?))
+                }
+                None => Either::Left(socket),
             };
             Ok(Stream { bytes, line: self.line, was_warned: false })
         })
@@ -94,18 +93,15 @@ impl TlsConnect<Socket> for Handshake {
 impl TlsStream for Stream {
     fn channel_binding(&self) -> ChannelBinding {
         match &self.bytes {
-            Bytes::Plain(_) => ChannelBinding::none(),
-            Bytes::Encrypted(stream) => stream.channel_binding(),
+            Either::Left(_) => ChannelBinding::none(),
+            Either::Right(encrypted) => encrypted.channel_binding(),
         }
     }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let polled = match &mut self.bytes {
-            Bytes::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Bytes::Encrypted(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
-        };
+        let polled = Pin::new(&mut self.bytes).poll_read(cx, buffer);
         if polled.is_ready() {
             return polled;
         }
@@ -114,7 +110,7 @@ impl AsyncRead for Stream {
             return Poll::Pending;
         }
         // One more turn, in which a session that owes no answer takes its leave of the server.
-        if std::mem::replace(&mut self.was_warned, true) {
+        if mem::replace(&mut self.was_warned, true) {
             return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
         }
         cx.waker().wake_by_ref();
@@ -124,23 +120,14 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.bytes {
-            Bytes::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Bytes::Encrypted(stream) => Pin::new(stream.as_mut()).poll_write(cx, bytes),
-        }
+        Pin::new(&mut self.bytes).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.bytes {
-            Bytes::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Bytes::Encrypted(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
-        }
+        Pin::new(&mut self.bytes).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.bytes {
-            Bytes::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Bytes::Encrypted(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
-        }
+        Pin::new(&mut self.bytes).poll_shutdown(cx)
     }
 }

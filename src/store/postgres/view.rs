@@ -14,19 +14,20 @@ use super::standing::{Epoch, Role, Standing};
 const SILENT_AFTER: Duration = Duration::from_secs(4);
 
 /// What is known of all hosts, in the order of the URL.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct View {
     pub(super) hosts: Vec<(Arc<str>, Report)>,
     /// The last promotion of a primary that was seen: an older one is not used any more.
-    newest: Option<Epoch>,
+    pub(super) newest: Option<Epoch>,
     /// Whether every host has been heard, or has had its time. Before that nothing is chosen: of two hosts that claim to be
     /// the primary, the one that answers first need not be right.
     settled: bool,
-    reached: bool,
+    /// Whether a host could ever be used since the start.
+    pub(super) reached: bool,
 }
 
 /// What is known of one host.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Report {
     /// What it last reported about itself.
     pub(super) standing: Option<Standing>,
@@ -103,7 +104,7 @@ impl View {
     pub(super) fn primary(&self) -> Option<usize> {
         self.usable(Role::Primary)
             .max_by_key(|(index, standing)| (standing.epoch.promotion, Reverse(*index)))
-            .map(first)
+            .map(|(index, _)| index)
     }
 
     /// The host to read from: the primary; while there is none, the replica that has replayed most, of these the nearest.
@@ -113,7 +114,7 @@ impl View {
             let is_known = Some(standing.epoch.system) == system;
             (is_known, standing.replayed, Reverse(self.hosts[index].1.round_trip))
         };
-        self.primary().or_else(|| self.usable(Role::Replica).max_by_key(rank).map(first))
+        self.primary().or_else(|| self.usable(Role::Replica).max_by_key(rank).map(|(index, _)| index))
     }
 
     /// The primary on which the table is to be created, if there is no table yet.
@@ -170,21 +171,6 @@ impl View {
         self.hosts.len() > 1 && self.silent(now).count() * 2 >= self.hosts.len()
     }
 
-    /// Whether a host answers.
-    pub(super) fn any_answers(view: &Self) -> bool {
-        view.hosts.iter().any(|(_, report)| report.answers)
-    }
-
-    /// Whether a host could ever be used since the start.
-    pub(super) fn was_reached(&self) -> bool {
-        self.reached
-    }
-
-    /// The last promotion of a primary that was seen.
-    pub(super) fn newest(&self) -> Option<Epoch> {
-        self.newest
-    }
-
     /// What a host reports, if it answers and has this role.
     fn answers_as(&self, index: usize, role: Role) -> Option<Standing> {
         let report = &self.hosts[index].1;
@@ -199,10 +185,6 @@ impl View {
             standing.role == role && (role == Role::Replica || self.admits(standing.epoch))
         })
     }
-}
-
-fn first((index, _): (usize, Standing)) -> usize {
-    index
 }
 
 #[cfg(test)]
@@ -325,9 +307,9 @@ mod tests {
     #[test]
     fn a_host_that_does_not_answer_at_first_contact_is_not_waited_for_for_ever() {
         let mut view = view(2, &[(0, primary(7, 0, 1))]);
-        assert!(!view.was_reached());
+        assert!(!view.reached);
         view.settle();
-        assert_eq!((view.primary(), view.was_reached()), (Some(0), true));
+        assert_eq!((view.primary(), view.reached), (Some(0), true));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use std::time::Duration;
 use jiff::civil::Date;
 use tokio_postgres::types::ToSql;
 
-use super::lane::{Answered, Failure, Lane, Link, Work, within};
+use super::error::Failure;
+use super::lane::{Answered, Lane, Link, Work, within};
 use super::table::UPSERT;
 use super::view::View;
 use crate::domain::{DateOfBirth, UserKey};
@@ -41,20 +42,17 @@ impl Work for Writes {
         view.primary()
     }
 
-    fn arrange(batch: &mut Batch<Self::Question, Answered<Self>>) {
-        batch.sort_by_key(|(user, _)| user);
+    fn row(question: &Self::Question) -> &UserKey {
+        &question.0
     }
 
-    fn same_row(one: &Self::Question, other: &Self::Question) -> bool {
-        one.0 == other.0
-    }
-
-    /// Saves the last write of each user in a sorted batch.
+    /// Saves the last write of each user, in the order of their names.
     async fn send(
         lane: &Lane<Self>,
         link: &Link,
-        batch: &Batch<Self::Question, Answered<Self>>,
+        batch: &mut Batch<Self::Question, Answered<Self>>,
     ) -> Result<Vec<Answered<Self>>, Failure> {
+        batch.sort_by_key(|(user, _)| user);
         let last_of_each = batch.chunk_by(|one, other| one.question.0 == other.question.0).filter_map(<[_]>::last);
         let (names, dates): (Vec<&str>, Vec<Date>) =
             last_of_each.map(|job| (job.question.0.as_str(), job.question.1.date())).unzip();
@@ -62,16 +60,16 @@ impl Work for Writes {
         lane.hosts.look_at_silent().await;
         let clock = lane.hosts.ask(|view| view.admits(epoch).then(|| view.hosts[link.index].1.standing).flatten());
         let Some(clock) = clock.map(|standing| standing.clock) else {
-            return Err(Failure::Outdated("superseded", "another host was promoted"));
+            return Err(Failure::lost("superseded", "another host was promoted"));
         };
         let begin_by = clock.after(BEGIN_WITHIN);
         let parameters: [&(dyn ToSql + Sync); 3] = [&names, &dates, &begin_by];
         let rows = within(DEADLINE, link.session.client.execute(&link.statement, &parameters)).await?;
         if !lane.hosts.ask(|view| view.admits(epoch)) {
-            return Err(Failure::Outdated("superseded", "another host was promoted meanwhile"));
+            return Err(Failure::lost("superseded", "another host was promoted meanwhile"));
         }
         if usize::try_from(rows) != Ok(names.len()) {
-            return Err(Failure::Outdated("late", "the server came to the statement too late"));
+            return Err(Failure::lost("late", "the server came to the statement too late"));
         }
         Ok(batch.iter().map(|_| Ok(())).collect())
     }

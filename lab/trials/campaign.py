@@ -14,9 +14,9 @@ from lab.hosts import plan
 from lab.trials import faults, regions
 from lab.trials.rehearsal import positive
 from lab.trials.trial import FAILURES, Trial
+from lab.trials.versions import PACKAGES
 
 VERSIONS = "dpkg-query --show --showformat '${Package} ${Version}\\n' "
-PACKAGES = ("postgresql-17", "patroni", "etcd-server", "pgbackrest")
 
 
 def arguments(command):

@@ -56,13 +56,6 @@ def test_every_block_of_a_runbook_says_where_the_tests_run_it():
     assert [(block.page, block.mark) for block in runbooks.blocks() if block.mark not in runbooks.MARKS] == []
 
 
-def test_every_setting_stands_in_the_readme():
-    flags = (TOP / "src/config/flags.rs").read_text()
-    settings = set(re.findall(r"\b(?:DOB_API_[A-Z_]+|DATABASE_[A-Z_]+)\b", flags))
-    assert settings
-    assert {name for name in settings if f"`{name}`" not in (TOP / "README.md").read_text()} == set()
-
-
 def test_pictures_are_what_their_sources_say():
     run("./dev", "docs", "--check")
 

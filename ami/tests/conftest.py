@@ -10,7 +10,7 @@ import boto3
 import pytest
 
 import emulator
-from lab.hosts import nspawn, permissions
+from lab.hosts import nspawn, permissions, plan
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 SUBNET = "10.78.0"
@@ -127,10 +127,10 @@ def database(network, authority):
     host.write("/etc/postgresql.pem", authority(DATABASE).read_text())
     host.shell(f"""
         chown postgres /etc/postgresql.pem && chmod 600 /etc/postgresql.pem
-        pg_createcluster 17 main -o listen_addresses='*' -o ssl=on -o ssl_cert_file=/etc/postgresql.pem \
+        pg_createcluster {plan.POSTGRESQL} main -o listen_addresses='*' -o ssl=on -o ssl_cert_file=/etc/postgresql.pem \
             -o ssl_key_file=/etc/postgresql.pem
-        echo 'hostssl all all {SUBNET}.0/24 scram-sha-256' >>/etc/postgresql/17/main/pg_hba.conf
-        pg_ctlcluster 17 main start
+        echo 'hostssl all all {SUBNET}.0/24 scram-sha-256' >>/etc/postgresql/{plan.POSTGRESQL}/main/pg_hba.conf
+        pg_ctlcluster {plan.POSTGRESQL} main start
         runuser -u postgres -- psql -qc "create role dob_api login password '{PASSWORD}'" -c 'create database dob_api owner dob_api'
     """)
     return host

@@ -1,10 +1,15 @@
 """Which hosts there are, and where."""
 
 import dataclasses
+import pathlib
+import re
 
 from tools import regions
 
 OPERATOR = "10.9.0.10"
+VARIABLES = pathlib.Path(__file__).resolve().parents[2] / "ansible/group_vars/all/main.yml"
+# The major version of PostgreSQL that the playbooks install.
+POSTGRESQL = int(re.search(r"^postgresql_version: .*default\((\d+)\)", VARIABLES.read_text(), re.M)[1])
 
 
 @dataclasses.dataclass(frozen=True)

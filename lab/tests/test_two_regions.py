@@ -158,5 +158,5 @@ def accepts(cluster, address):
 
 def written(cluster, region):
     """The names in the WAL of a region's hosts, none of which runs: what any of them ever took."""
-    command = f"cat /var/lib/postgresql/17/{region}/pg_wal/0* | LC_ALL=C grep -aoE '[a-z]{{12}}' | sort -u"
+    command = f"cat /var/lib/postgresql/{plan.POSTGRESQL}/{region}/pg_wal/0* | LC_ALL=C grep -aoE '[a-z]{{12}}' | sort -u"
     return {name for place in plan.databases(region) for name in cluster.ssh(place.name, command).split()}

@@ -10,7 +10,6 @@ from lab.trials import versions
 from test_region import etcd, recap, survives
 
 SOURCES = "/etc/apt/sources.list.d/cluster.sources"
-PACKAGES = ("postgresql-17", "patroni", "etcd-server", "pgbackrest")
 DATABASES = [place.name for region in plan.NETWORKS for place in plan.databases(region)]
 
 
@@ -55,15 +54,16 @@ def archive(whole):
 
 @pytest.mark.long
 def test_a_minor_upgrade_costs_no_request_and_one_switchover(whole, region, archive, client):
-    newer = {package: versions.newer(whole, package) for package in PACKAGES}
+    newer = {package: versions.newer(whole, package) for package in versions.PACKAGES}
     before = timeline(whole, region)
     with client(region) as ledger:
         whole.playbook("minor-upgrade.yml")
         ledger.goes_on()
     survives(ledger, region)
     assert timeline(whole, region) == before + 1
-    query = "dpkg-query --show --showformat '${Package} ${Version}\\n' " + " ".join(PACKAGES)
-    upgraded = "select pg_postmaster_start_time() > (pg_stat_file('/var/lib/dpkg/info/postgresql-17.list')).modification"
+    query = "dpkg-query --show --showformat '${Package} ${Version}\\n' " + " ".join(versions.PACKAGES)
+    installed = f"/var/lib/dpkg/info/{versions.PACKAGES[0]}.list"
+    upgraded = f"select pg_postmaster_start_time() > (pg_stat_file('{installed}')).modification"
     for host in DATABASES:
         assert dict(line.split() for line in whole.ssh(host, query).splitlines()) == newer
         assert asked(whole, host, upgraded) == "t"

@@ -15,9 +15,9 @@ from lab.trials import faults, pairs, regions
 from lab.trials.fault import FAILURES
 from lab.trials.rehearsal import positive
 from lab.trials.trial import Trial
+from lab.trials.versions import PACKAGES
 
 VERSIONS = "dpkg-query --show --showformat '${Package} ${Version}\\n' "
-PACKAGES = ("postgresql-17", "patroni", "etcd-server", "pgbackrest")
 
 
 def arguments(command):

@@ -6,9 +6,11 @@ import re
 import shutil
 import tempfile
 
-from lab.hosts import nspawn
+from lab.hosts import nspawn, plan
 from lab.hosts.cluster import rootfs
 
+# What a minor upgrade brings.
+PACKAGES = (f"postgresql-{plan.POSTGRESQL}", "patroni", "etcd-server", "pgbackrest")
 # An address of the first zone at which no host is: what the service is told of its database in the broken version.
 NOWHERE = "postgres://nobody@10.0.1.99/nothing"
 # Where the next major version of PostgreSQL comes from, and whom to believe there.

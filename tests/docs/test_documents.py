@@ -78,13 +78,6 @@ def test_a_runbook_that_is_run_has_its_row_and_a_check_that_it_worked():
         assert bool(row.commands()) != entry.in_words or row.links(), page
 
 
-def test_every_setting_stands_in_the_readme():
-    flags = (TOP / "src/config/settings.txt").read_text()
-    settings = set(re.findall(r"\b(?:DOB_API_[A-Z_]+|DATABASE_[A-Z_]+)\b", flags))
-    assert settings
-    assert {name for name in settings if f"`{name}`" not in (TOP / "README.md").read_text()} == set()
-
-
 def test_pictures_are_what_their_sources_say():
     run("./dev", "docs", "--check")
 

@@ -1,0 +1,104 @@
+"""A fact that has to stand in several files says the same in each of them."""
+
+import re
+
+import pytest
+import yaml
+
+from conftest import TOP, tracked
+
+
+def text(path):
+    return (TOP / path).read_text()
+
+
+def settings():
+    """The service's settings as its code defines them: name → (default, range)."""
+    table = [[cell.strip() for cell in line.split("|")] for line in text("src/config/settings.txt").splitlines()]
+    return {name: (default, bounds) for name, _, default, bounds, _ in table}
+
+
+SETTINGS = settings()
+
+
+def plain(roff):
+    """A page's text without its typography."""
+    return re.sub(r"\\f[A-Z]", "", roff).replace(r"\-", "-")
+
+
+def test_the_code_defines_settings():
+    assert SETTINGS["DOB_API_KEEP_ALIVE"] == ("75s", "1s to 24h")
+    assert SETTINGS["RUST_LOG"] == ("info", "")
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_is_the_same_in_its_page(name):
+    default, bounds = SETTINGS[name]
+    [(shown, meaning)] = re.findall(rf"^\| `{name}` \| (.*?) ?\| (.*) \|$", text("docs/configuration.md"), re.M)
+    # The page may explain where no default is written down.
+    assert shown == default or (not default and shown.startswith("`"))
+    assert not bounds or meaning.endswith(f"; {bounds}")
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_is_the_same_in_the_manual(name):
+    default, bounds = SETTINGS[name]
+    [entry] = re.findall(rf"^--\S+ \w+, {name}\n(.*?)^\.TP", plain(text("packaging/dob-api.8")), re.M | re.S)
+    assert not default or f"({default})" in entry
+    assert not bounds or f"({default}), {bounds}." in entry
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_is_the_same_in_the_settings_file_of_the_package(name):
+    default, _ = SETTINGS[name]
+    [shown] = re.findall(rf"^#{name}=(.*)$", text("packaging/debian/dob-api.default"), re.M)
+    # Where the code has no default, the package may have one of its own.
+    assert not default or shown == default
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/configuration.md", "packaging/dob-api.8", "packaging/debian/dob-api.default"])
+def test_no_other_setting_is_named(path):
+    named = set(re.findall(r"\b(?:DOB_API|DATABASE)_[A-Z_]*[A-Z]\b", plain(text(path))))
+    assert named - SETTINGS.keys() == set()
+
+
+GIVERS = ["ansible/roles/service/templates/dob-api.j2", "terraform/modules/region/service.tf", "terraform/modules/region/ecs.tf"]
+
+
+@pytest.mark.parametrize("path", GIVERS)
+def test_hosts_and_tasks_are_given_settings_that_exist(path):
+    given = set(re.findall(r"^\s*((?:DOB_API|DATABASE)_[A-Z_]+) *=", text(path), re.M))
+    assert given
+    assert given - SETTINGS.keys() == set()
+
+
+def task(name):
+    """A task of the role that creates the service's database."""
+    tasks = yaml.safe_load(text("ansible/roles/service_database/tasks/main.yml"))
+    return next(task for task in tasks if task["name"] == name)
+
+
+def test_the_playbook_creates_the_table_that_the_service_would():
+    code = re.search(r'CREATE TABLE IF NOT EXISTS users \((.*?)\n\)"', text("src/store/postgres/table.rs"), re.S)[1]
+    columns = [line.strip().rstrip(",").replace(r"\"", '"') for line in code.splitlines() if line.strip()]
+    assert task("Create the table users")["community.postgresql.postgresql_table"]["columns"] == columns
+
+
+def test_the_playbook_grants_what_the_service_would():
+    code = text("src/store/postgres/provision.rs")
+    [privileges] = re.findall(r"GRANT ([A-Z, ]+) ON users TO", code)
+    granted = {item["type"]: item["privileges"] for item in task("Grant the role what the service needs")["loop"]}
+    assert granted == {"database": "CONNECT", "table": privileges.replace(" ", "")}
+    # What the service tells an operator who did neither.
+    assert f"grant {' and '.join(privileges.rsplit(', ', 1))} on the table users" in text("src/store/postgres/error.rs")
+
+
+def test_the_major_version_of_postgresql_stands_once():
+    [version] = re.findall(r"default\((\d+)\)", text("ansible/group_vars/all/main.yml"))
+    # The page of the major upgrade needs an example, records of runs and the upgrade's own test name what they ran with.
+    literal = re.compile(rf"postgresql[-/]{version}\b|/{version}/|pg_\w+cluster {version}\b")
+    exempt = re.compile(r"docs/(faults|reliability|speed)\.md|.*test_version\.py|.*test_facts\.py")
+    written = {path for path in tracked("*") if path.is_file() and path.suffix in ("", ".md", ".py", ".yml", ".sh", ".j2")}
+    paths = {str(path.relative_to(TOP)) for path in written}
+    found = {path for path in paths if not exempt.fullmatch(path) and literal.search(text(path))}
+    assert found == set()

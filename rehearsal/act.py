@@ -83,5 +83,3 @@ def read(output, wanted):
             jobs[name] = result if jobs.get(name, "success") == "success" else jobs[name]
         said.append(f"{name}: {entry.get('msg', '').rstrip()}")
     return Ended(jobs, "\n".join(said), wanted)
-
-

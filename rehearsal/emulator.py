@@ -108,7 +108,13 @@ def grants(statement, action, resource, region):
         return False
     if not known and statement["Effect"] == "Deny" and listed(statement["Resource"]) != ["*"]:
         return False
-    regions = [value for test in statement.get("Condition", {}).values() for key, values in test.items() if key == "aws:RequestedRegion" for value in listed(values)]
+    regions = [
+        value
+        for test in statement.get("Condition", {}).values()
+        for key, values in test.items()
+        if key == "aws:RequestedRegion"
+        for value in listed(values)
+    ]
     return not regions or region in regions
 
 

@@ -86,7 +86,9 @@ def rules(repository):
     for target, wanted in SETTINGS["rules"].items():
         there = active.get(target, []) + active.get(f"{target.split()[0]} *", [])
         missing += [f"{target} has no rule '{kind}'" for kind in wanted if kind not in {rule["type"] for rule in there}]
-        checks = [one["context"] for rule in there if rule["type"] == "required_status_checks" for one in rule["parameters"]["required_status_checks"]]
+        checks = [
+            one["context"] for rule in there if rule["type"] == "required_status_checks" for one in rule["parameters"]["required_status_checks"]
+        ]
         if "required_status_checks" in wanted and "gate" not in checks:
             missing.append(f"{target} does not require the check 'gate'")
     return missing
@@ -125,7 +127,9 @@ def pins():
 def main():
     parser = Parser(prog="./dev github-check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--environment", choices=SETTINGS["environments"], help="look at this environment alone, with the token of a job")
-    parser.add_argument("--set", default=[], action="append", choices=SETTINGS["variables"], help="this variable must be set in the process environment too")
+    parser.add_argument(
+        "--set", default=[], action="append", choices=SETTINGS["variables"], help="this variable must be set in the process environment too"
+    )
     options = parser.parse_args()
     try:
         repository = os.environ.get("GITHUB_REPOSITORY") or ask("repos/{owner}/{repo}")["full_name"]

@@ -99,7 +99,7 @@ def assume_with_token(self):
 def grants(statement, action, resource, region):
     """Whether a statement speaks of a call. moto does not know most resources: those count as the statement's own."""
     listed_actions = statement.get("Action")
-    if listed_actions is not None and not matches(listed_actions, action) or listed_actions is None and matches(statement["NotAction"], action):
+    if (listed_actions is not None and not matches(listed_actions, action)) or (listed_actions is None and matches(statement["NotAction"], action)):
         return False
     known = resource.startswith("arn:aws:s3:::") and not resource.startswith("arn:aws:s3:::*")
     if "NotResource" in statement:
@@ -108,7 +108,13 @@ def grants(statement, action, resource, region):
         return False
     if not known and statement["Effect"] == "Deny" and listed(statement["Resource"]) != ["*"]:
         return False
-    regions = [value for test in statement.get("Condition", {}).values() for key, values in test.items() if key == "aws:RequestedRegion" for value in listed(values)]
+    regions = [
+        value
+        for test in statement.get("Condition", {}).values()
+        for key, values in test.items()
+        if key == "aws:RequestedRegion"
+        for value in listed(values)
+    ]
     return not regions or region in regions
 
 

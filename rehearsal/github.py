@@ -84,7 +84,10 @@ def change_comment(identity, body):
 
 def shown(release, repository):
     here = f"{HOST}/repos/{repository}/releases/{release['id']}"
-    assets = [{"id": number, "name": name, "url": f"{here}/assets/{number}", "state": "uploaded", "size": 1} for number, name in enumerate(release["assets"])]
+    assets = [
+        {"id": number, "name": name, "url": f"{here}/assets/{number}", "state": "uploaded", "size": 1}
+        for number, name in enumerate(release["assets"])
+    ]
     return release | {"url": here, "html_url": here, "upload_url": f"{here}/upload{{?name,label}}", "assets": assets, "author": {"login": "bot"}}
 
 
@@ -100,7 +103,16 @@ def releases(method, rest, query, body, repository):
     if rest == "" and method == "POST":
         if any(release["tag_name"] == body["tag_name"] and not release["draft"] for release in kept):
             raise Refused(422, "Validation Failed: already_exists tag_name")
-        kept.append({"id": len(kept) + 1, "tag_name": body["tag_name"], "name": body.get("name"), "body": body.get("body"), "draft": body.get("draft", False), "assets": []})
+        kept.append(
+            {
+                "id": len(kept) + 1,
+                "tag_name": body["tag_name"],
+                "name": body.get("name"),
+                "body": body.get("body"),
+                "draft": body.get("draft", False),
+                "assets": [],
+            }
+        )
         found = kept[-1]
     elif match := re.fullmatch(r"/tags/(.+)", rest):
         # A draft has no tag yet.

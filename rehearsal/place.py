@@ -221,7 +221,7 @@ class Place:
 
     def registry(self, both):
         """A registry that wants the job's token, behind TLS."""
-        hashed = self.host.shell('mkpasswd --method=bcrypt --stdin <<END\n' + self.token + "\nEND").stdout.strip()
+        hashed = self.host.shell("mkpasswd --method=bcrypt --stdin <<END\n" + self.token + "\nEND").stdout.strip()
         self.host.write("/srv/rehearsal/htpasswd", f"dob-api:{hashed}\n")
         for name in ("server.crt", "server.key"):
             self.host.write(f"/srv/rehearsal/{name}", (self.owner.folder / name).read_text(), 0o600)

@@ -53,7 +53,7 @@ class Account:
             self.region(letter, region)
         settings = {
             "global": f'domain = "{DOMAIN}"\nrepository = "{SUBJECT}"\n',
-            **{root: f'domain = "{DOMAIN}"\nssh_key = "{cloud.KEY}"\n' for root in ("primary", "failover")},
+            **dict.fromkeys(("primary", "failover"), f'domain = "{DOMAIN}"\nssh_key = "{cloud.KEY}"\n'),
         }
         roots = {root: {"backend": (applied.top / root / "backend.hcl").read_text(), "settings": text} for root, text in settings.items()}
         self.place.variables["TERRAFORM_ROOTS"] = json.dumps(roots)
@@ -79,7 +79,9 @@ class Account:
         image = cloud.IMAGE
         tags = {"Project": "dob-api", "Role": "service"}
         made = ec2.create_launch_template(
-            LaunchTemplateName=group, LaunchTemplateData={"ImageId": image, "InstanceType": "t3.micro"}, TagSpecifications=[tagged("launch-template", tags)]
+            LaunchTemplateName=group,
+            LaunchTemplateData={"ImageId": image, "InstanceType": "t3.micro"},
+            TagSpecifications=[tagged("launch-template", tags)],
         )
         scaling.create_auto_scaling_group(
             AutoScalingGroupName=group, MinSize=2, MaxSize=4, AvailabilityZones=[f"{region}a"],
@@ -95,7 +97,9 @@ class Account:
 
     def images(self, region):
         """The images of ours in a region, by name."""
-        return {one["Name"]: one for one in self.client("ec2", region).describe_images(Filters=[{"Name": "tag:Project", "Values": ["dob-api"]}])["Images"]}
+        return {
+            one["Name"]: one for one in self.client("ec2", region).describe_images(Filters=[{"Name": "tag:Project", "Values": ["dob-api"]}])["Images"]
+        }
 
     def running(self, letter):
         """The images of the service hosts that run in a region."""
@@ -126,5 +130,3 @@ class Account:
 
 def tagged(kind, tags):
     return {"ResourceType": kind, "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
-
-

@@ -29,7 +29,8 @@ def given(files=FILES):
     """What each job of each workflow gets: its permissions and its environment."""
     return {
         found["name"]: {
-            name: {"permissions": job.get("permissions", found["permissions"]), "environment": job.get("environment")} for name, job in found["jobs"].items()
+            name: {"permissions": job.get("permissions", found["permissions"]), "environment": job.get("environment")}
+            for name, job in found["jobs"].items()
         }
         for found in map(workflow, files)
     }

@@ -43,7 +43,17 @@ def test_a_release_that_is_run_again_publishes_everything(place, account):
     green(story.release(place, again=True))
     (release,) = stored(place, "releases.json")
     assert (release["tag_name"], release["draft"]) == (f"v{place.version}", False)
-    kinds = ("amd64.deb", "arm64.deb", "linux-amd64.tar.gz", "linux-arm64.tar.gz", "container.tar", "amd64.manifest", "arm64.manifest", ".cdx.json", "SHA256SUMS")
+    kinds = (
+        "amd64.deb",
+        "arm64.deb",
+        "linux-amd64.tar.gz",
+        "linux-arm64.tar.gz",
+        "container.tar",
+        "amd64.manifest",
+        "arm64.manifest",
+        ".cdx.json",
+        "SHA256SUMS",
+    )
     assert all(any(name.endswith(kind) for name in release["assets"]) for kind in kinds), release["assets"]
     names = {f"dob-api-{place.version}-{arch}" for arch in ("amd64", "arm64")}
     assert all(names <= set(account.images(region)) for region in REGIONS.values())
@@ -53,9 +63,13 @@ def test_every_file_of_the_release_is_attested_and_so_is_the_container(place):
     (release,) = stored(place, "releases.json")
     attested = {name for one in stored(place, "attestations.json") for name in one["subjects"]}
     assert set(release["assets"]) <= attested
-    (digest,) = {digest for one in stored(place, "attestations.json") for name, digest in one["subjects"].items() if name == "ghcr.io/dob-api/dob-api"}
+    (digest,) = {
+        digest for one in stored(place, "attestations.json") for name, digest in one["subjects"].items() if name == "ghcr.io/dob-api/dob-api"
+    }
     assert f"ghcr.io/dob-api/dob-api@sha256:{digest}" in release["body"]
-    found = place.host.run("skopeo", "inspect", "--raw", "--creds", f"dob-api:{place.token}", f"docker://ghcr.io/dob-api/dob-api@sha256:{digest}").stdout
+    found = place.host.run(
+        "skopeo", "inspect", "--raw", "--creds", f"dob-api:{place.token}", f"docker://ghcr.io/dob-api/dob-api@sha256:{digest}"
+    ).stdout
     assert {one["platform"]["architecture"] for one in json.loads(found)["manifests"]} == {"amd64", "arm64"}
 
 

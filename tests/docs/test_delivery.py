@@ -12,7 +12,10 @@ from rehearsal import workflows
 
 JOBS = [pytest.param(path, job, id=f"{path.stem}-{name}") for path, name, job in workflows.jobs()]
 STEPS = [
-    pytest.param(step, id=f"{path.stem}-{name}-{number}") for path, name, job in workflows.jobs() for number, step in enumerate(job["steps"]) if "uses" in step
+    pytest.param(step, id=f"{path.stem}-{name}-{number}")
+    for path, name, job in workflows.jobs()
+    for number, step in enumerate(job["steps"])
+    if "uses" in step
 ]
 # Seconds that a role's session may last, by its name.
 HOURS = dict(re.findall(r"^    (\w+) +=.*\bhours = (\d+)", (TOP / "terraform/global/workflows.tf").read_text(), re.M))
@@ -79,7 +82,9 @@ def test_what_fetches_from_debians_archive_installs_its_keys(tmp_path):
     for name, script in {"dpkg-query": "exit 1", "apt-get": f'echo "$*" >>{tmp_path}/asked', "id": "echo 0"}.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
-    subprocess.run([TOP / "dev", "need", "mmdebstrap"], check=True, capture_output=True, env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    subprocess.run(
+        [TOP / "dev", "need", "mmdebstrap"], check=True, capture_output=True, env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    )
     assert "debian-archive-keyring" in (tmp_path / "asked").read_text()
 
 
@@ -110,7 +115,9 @@ def test_a_playbook_gets_a_key_that_the_hosts_accept(path, job):
 def test_a_failover_takes_its_credentials_in_the_region_that_takes_over():
     regions = re.findall(r'(\w) = \{ region = "([\w-]+)"', (TOP / "terraform/modules/regions/main.tf").read_text())
     expected = "${{{{ inputs.region == '{0[0]}' && '{0[1]}' || '{1[1]}' }}}}".format(*regions)
-    used = [takes_a_role(job)["with"]["aws-region"] for path, _, job in workflows.jobs() if path.stem in ("failover", "failback") and takes_a_role(job)]
+    used = [
+        takes_a_role(job)["with"]["aws-region"] for path, _, job in workflows.jobs() if path.stem in ("failover", "failback") and takes_a_role(job)
+    ]
     assert len(used) == 4 and set(used) == {expected}
 
 

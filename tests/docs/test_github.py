@@ -91,10 +91,16 @@ def without(path, **changes):
         (without("environments/deploy", protection_rules=[]), "the environment deploy has no required reviewers"),
         (without("environments/deploy", protection_rules=[{"type": "required_reviewers", "reviewers": []}]), "deploy has no required reviewers"),
         (without("environments/drill", deployment_branch_policy=None), "the environment drill is open to every branch"),
-        (without("environments/release/deployment-branch-policies", branch_policies=[{"type": "branch", "name": "*"}]), "release is open to branch *"),
+        (
+            without("environments/release/deployment-branch-policies", branch_policies=[{"type": "branch", "name": "*"}]),
+            "release is open to branch *",
+        ),
         (without("environments/database/secrets", secrets=[]), "the environment database has no secret SSH_KEY"),
         (without("actions/variables", variables=[]), "the variable DOMAIN is not set"),
-        (without("actions/variables", variables=[{"name": "AWS_ACCOUNT", "value": "mine"}]), "the variable AWS_ACCOUNT has a value that cannot be right"),
+        (
+            without("actions/variables", variables=[{"name": "AWS_ACCOUNT", "value": "mine"}]),
+            "the variable AWS_ACCOUNT has a value that cannot be right",
+        ),
         (without("actions/secrets", secrets=[{"name": "AUTHORITY_KEY"}]), "the secret AUTHORITY_KEY is open to every job"),
         (without("actions/permissions/workflow", default_workflow_permissions="write"), "a job that asks for no permissions may write"),
         (without("rulesets/1", enforcement="disabled"), "branch main has no rule 'pull_request'"),

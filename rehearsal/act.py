@@ -11,7 +11,8 @@ from rehearsal.place import CLOUD, TOP
 RUN_S = 900
 # What the host's own network leads to, in place of the internet.
 ENVIRONMENT = {
-    "HOME": "/home/runner", "USER": "runner", "LANG": "C.UTF-8", "PATH": "/srv/rehearsal/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+    "HOME": "/home/runner", "USER": "runner", "XDG_RUNTIME_DIR": "/home/runner/run", "LANG": "C.UTF-8",
+    "PATH": "/srv/rehearsal/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
     "AWS_ENDPOINT_URL": CLOUD, "AWS_EC2_METADATA_DISABLED": "true", "GH_HOST": "github.localhost", "PIP_NO_INDEX": "1",
     "PIP_FIND_LINKS": "/srv/rehearsal/wheels", "TF_CLI_CONFIG_FILE": "/srv/rehearsal/terraform.rc", "CHECKPOINT_DISABLE": "1",
     "TF_CLI_ARGS_init": "-backend-config=use_path_style=true", "ROLL_OUT_PACE": "0.1", "GOGC": "400",
@@ -35,14 +36,12 @@ class Ended:
 def run(place, workflow, event, ref="refs/heads/main", inputs=None, payload=None, variables=None, secrets=None, again=False):
     """Runs a workflow for an event. `variables` and `secrets` change what is set, None unsets; `again` keeps the artifacts of the run."""
     place.host.file("/home/runner/event.json").write_text(json.dumps({"ref": ref, "inputs": inputs or {}, **(payload or {})}))
-    # act could not remove what a job made as root, so it keeps the folders of its jobs.
-    place.host.shell("rm -rf /home/runner/.cache/act")
     if not again:
         place.host.shell("rm -rf /srv/rehearsal/artifacts && mkdir /srv/rehearsal/artifacts && chown runner: /srv/rehearsal/artifacts")
     kept = {name: value for name, value in (place.secrets | (secrets or {})).items() if value is not None}
     values = {name: value for name, value in (place.variables | (variables or {})).items() if value is not None}
     command = ["/srv/rehearsal/act", event, "-W", f".github/workflows/{workflow}.yml", "--eventpath", "/home/runner/event.json", "--json"]
-    command += ["--no-skip-checkout", "--reuse", "--concurrent-jobs", "1", "--action-offline-mode", "--no-cache-server", "--actor", "dob-api"]
+    command += ["--no-skip-checkout", "--concurrent-jobs", "1", "--action-offline-mode", "--no-cache-server", "--actor", "dob-api"]
     for runner in ("ubuntu-24.04", "ubuntu-24.04-arm"):
         command += ["-P", f"{runner}=-self-hosted"]
     for action, pin in workflows.PINS.items():

@@ -143,8 +143,11 @@ def releases(method, rest, query, body, repository):
 
 def graphql(body):
     """What gh asks about a release: whether a tag exists, and which draft a tag has."""
-    settings, values = read("settings.json"), body.get("variables", {})
-    tag = values.get("tagName", "").removeprefix("refs/tags/")
+    settings, values = read("settings.json"), body.get("variables") or {}
+    tag = str(values.get("tagName") or values.get("tag_name") or values.get("tag") or "").removeprefix("refs/tags/")
+    if "repository(" not in body["query"]:
+        # gh asks which features there are: none.
+        return {"data": {}}
     if "refs/tags/" in body["query"] or "ref(qualifiedName" in body["query"]:
         return {"data": {"repository": {"ref": {"id": "1"} if tag in settings["tags"] else None}}}
     drafts = [one for one in read("releases.json", []) if one["tag_name"] == tag and one["draft"]]

@@ -76,6 +76,8 @@ class Place:
         """The secrets of the environments, and the authority that the host trusts."""
         folder = self.owner.folder
         (self.state / "secret").write_bytes(secrets.token_bytes(32))
+        (self.state / "played").touch()
+        (self.state / "played").chmod(0o666)
         home = folder / "gnupg"
         home.mkdir(mode=0o700)
         gpg = ("gpg", "--homedir", home, "--batch", "--passphrase", "")
@@ -134,6 +136,7 @@ class Place:
         self.host.shell("""
             update-ca-certificates
             cp -a /srv/rehearsal/absent /srv/rehearsal/lacking
+            mkdir -m 700 /home/runner/run
             chown -R runner: /srv/origin /srv/rehearsal/artifacts /srv/rehearsal/actions /home/runner
         """)
         join(f"/run/netns/{self.host.namespace}")
@@ -232,7 +235,7 @@ class Place:
 
 
 def hosts_file():
-    return "127.0.0.1 localhost\n" + "".join(f"{address} {names}\n" for address, names in NAMES.items())
+    return "127.0.0.1 localhost runner\n" + "".join(f"{address} {names}\n" for address, names in NAMES.items())
 
 
 def git(folder, message):

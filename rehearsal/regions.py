@@ -53,7 +53,7 @@ class Account:
             self.region(letter, region)
         settings = {
             "global": f'domain = "{DOMAIN}"\nrepository = "{SUBJECT}"\n',
-            **{root: f'domain = "{DOMAIN}"\nssh_key = "{cloud.KEY}"\n' for root in ("primary", "failover")},
+            **dict.fromkeys(("primary", "failover"), f'domain = "{DOMAIN}"\nssh_key = "{cloud.KEY}"\n'),
         }
         roots = {root: {"backend": (applied.top / root / "backend.hcl").read_text(), "settings": text} for root, text in settings.items()}
         self.place.variables["TERRAFORM_ROOTS"] = json.dumps(roots)

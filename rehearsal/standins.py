@@ -67,6 +67,7 @@ def upload():
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(one.read_bytes())
     (ARTIFACTS / f"{name}.sha256").write_text("".join(f"{digest(target / one.relative_to(top))} {one.relative_to(top)}\n" for one in found))
+    return None
 
 
 def download():

@@ -14,7 +14,7 @@ ENVIRONMENT = {
     "HOME": "/home/runner", "USER": "runner", "XDG_RUNTIME_DIR": "/home/runner/run", "LANG": "C.UTF-8",
     "PATH": "/srv/rehearsal/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
     "AWS_ENDPOINT_URL": CLOUD, "AWS_EC2_METADATA_DISABLED": "true", "GH_HOST": "github.localhost", "PIP_NO_INDEX": "1",
-    "PIP_FIND_LINKS": "/srv/rehearsal/wheels", "TF_CLI_CONFIG_FILE": "/srv/rehearsal/terraform.rc", "CHECKPOINT_DISABLE": "1",
+    "TF_CLI_CONFIG_FILE": "/srv/rehearsal/terraform.rc", "CHECKPOINT_DISABLE": "1",
     "TF_CLI_ARGS_init": "-backend-config=use_path_style=true", "ROLL_OUT_PACE": "0.1", "GOGC": "400",
 }  # fmt: skip
 

@@ -4,7 +4,6 @@ Everything is in the host's network namespace, which reaches nothing else: this 
 """
 
 import ctypes
-import hashlib
 import json
 import os
 import pathlib
@@ -29,8 +28,14 @@ ACCOUNT, DOMAIN, REPOSITORY = "123456789012", "dob.example.com", "dob-api/dob-ap
 SUBJECT = "dob-api@1234/dob-api@5678"
 CLOUD = "http://127.0.0.1:4566"
 NAMES = {"127.0.0.1": f"api.github.localhost api.{DOMAIN} eu-west-1.{DOMAIN} eu-central-1.{DOMAIN}", "127.0.0.2": "ghcr.io"}
-PLAYBOOKS = "lab/requirements.txt"
+# The packages of production that the programs on the host import; those of Ansible itself need none there.
+CLIENT = ("boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six.py", "urllib3")
 CLONE_NEWNET = 0x40000000
+
+
+def venv(group):
+    """The environment of a group of tools on this machine."""
+    return pathlib.Path(nspawn.run(TOP / "tools/venv", group, timeout=900).stdout.strip())
 
 
 class Runner(nspawn.Host):
@@ -151,7 +156,6 @@ class Place:
     def fill(self, folder):
         """The stand-ins and tools on the host."""
         folder.mkdir(parents=True)
-        cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "dob-api"
         shutil.copytree(HERE / "host", folder / "bin")
         (folder / "bin/made").rename(folder / "made")
         (folder / "bin/fresh").rename(folder / "fresh")
@@ -159,12 +163,7 @@ class Place:
         for name in ("standins.py", "front.py"):
             shutil.copy(HERE / name, folder)
         shutil.copy(shutil.which("terraform"), folder)
-        venv = nspawn.run(TOP / "tools/venv", "rehearsal", HERE / "requirements.txt").stdout.strip()
-        shutil.copy(f"{venv}/bin/act", folder)
-        (wheels,) = cache.glob("wheels-*")
-        shutil.copytree(wheels, folder / "wheels")
-        for wheel in (folder / "wheels").glob("*.whl"):
-            shutil.unpack_archive(wheel, folder / "site", "zip")
+        shutil.copy(venv("rehearsal") / "bin/act", folder)
         shutil.copy(self.binary(), folder / "dob-api")
         for action in workflows.PINS:
             shutil.copytree(HERE / "actions" / action, folder / "actions" / action)
@@ -175,15 +174,19 @@ class Place:
         )
 
     def playbooks(self, folder):
-        """The environment in which `./dev play` finds its tools, with the stand-in for ansible-playbook and the client of the cloud."""
-        digest = hashlib.sha256((TOP / PLAYBOOKS).read_bytes()).hexdigest()[:12]
-        venv = folder.parents[1] / f"home/runner/.cache/dob-api/tools-cluster-{digest}"
-        (venv / "bin").mkdir(parents=True)
-        (folder / "bin/ansible-playbook").rename(venv / "bin/ansible-playbook")
-        python = venv / "bin/python3"
-        python.write_text('#!/bin/sh\nPYTHONPATH=/srv/rehearsal/site exec /usr/bin/python3 "$@"\n')
-        python.chmod(0o755)
-        (venv / "whole").touch()
+        """Production's environment, as `tools/venv` finds it: the client of the cloud, and a stand-in for ansible-playbook."""
+        made = venv("production")
+        here = folder.parents[1] / "home/runner/.cache/dob-api" / made.name
+        (here / "bin").mkdir(parents=True)
+        (folder / "bin/ansible-playbook").rename(here / "bin/ansible-playbook")
+        (packages,) = made.glob("lib/python3*/site-packages")
+        for name in CLIENT:
+            nspawn.run("cp", "-a", packages / name, here)
+        for name in ("python", "python3"):
+            python = here / "bin" / name
+            python.write_text(f'#!/bin/sh\nPYTHONPATH="/home/runner/.cache/dob-api/{made.name}:$PYTHONPATH" exec /usr/bin/python3 "$@"\n')
+            python.chmod(0o755)
+        (here / "whole").touch()
 
     def binary(self):
         target = f"{os.uname().machine}-unknown-linux-musl"

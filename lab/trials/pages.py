@@ -44,7 +44,7 @@ ALERTS = {
     "alerts/etcd": Entry("etcd-stopped", "a member is not active", "failed|true"),
     "alerts/host": Entry("unit-failed", "a unit failed", "failed"),
     "alerts/leader-changed": Entry("host-killed", "the host was down", "promot|lock", in_words=True),
-    "alerts/logs": Entry("upload-stopped", "upload is not active", "Stopped systemd-journal-upload"),
+    "alerts/logs": Entry("upload-stopped", "upload is not active", "Active: inactive"),
     "alerts/member": Entry("member-stopped", "not active", "inactive"),
     "alerts/monitoring": Entry("configuration-broken", "a check fails", "FAILED", on="operator"),
     "alerts/service": Entry("service-stopped", "not active", "inactive"),

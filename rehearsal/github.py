@@ -187,8 +187,19 @@ def repository(method, path, query, body):
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def content(self):
+        """The body of a request; gh sends what it reads from its standard input in chunks."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        found = b""
+        while size := int(self.rfile.readline(), 16):
+            found += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return found
+
     def answer(self):
-        content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        content = self.content()
         path, _, query = self.path.partition("?")
         query = urllib.parse.parse_qs(query)
         try:

@@ -36,6 +36,8 @@ class Ended:
 def run(place, workflow, event, ref="refs/heads/main", inputs=None, payload=None, variables=None, secrets=None, again=False):
     """Runs a workflow for an event. `variables` and `secrets` change what is set, None unsets; `again` keeps the artifacts of the run."""
     place.host.file("/home/runner/event.json").write_text(json.dumps({"ref": ref, "inputs": inputs or {}, **(payload or {})}))
+    # act keeps the folder of a job that failed, which would pass for a job that still runs: see host/fresh.
+    place.host.shell("rm -rf /home/runner/.cache/act")
     if not again:
         place.host.shell("rm -rf /srv/rehearsal/artifacts && mkdir /srv/rehearsal/artifacts && chown runner: /srv/rehearsal/artifacts")
     kept = {name: value for name, value in (place.secrets | (secrets or {})).items() if value is not None}
@@ -64,9 +66,14 @@ def run(place, workflow, event, ref="refs/heads/main", inputs=None, payload=None
 
 
 def expected(workflow, event):
+    """The jobs that an event is for: those of no other event, nor after a job of another one."""
     jobs = workflows.workflow(TOP / f".github/workflows/{workflow}.yml")["jobs"]
-    only = {name: re.search(r"event_name == '(\w+)'", str(job.get("if", ""))) for name, job in jobs.items()}
-    return {name for name, found in only.items() if not found or found[1] == event}
+
+    def meant(name):
+        only, needs = re.search(r"event_name == '(\w+)'", str(jobs[name].get("if", ""))), jobs[name].get("needs", [])
+        return (not only or only[1] == event) and all(map(meant, [needs] if isinstance(needs, str) else needs))
+
+    return set(filter(meant, jobs))
 
 
 def read(output, wanted):

@@ -12,6 +12,7 @@ import hmac
 import importlib.util
 import json
 import pathlib
+import re
 import runpy
 import sys
 import time
@@ -120,12 +121,14 @@ def grants(statement, action, resource, region):
 
 def check(self, resource):
     statements = [one for policy in self._access_key.collect_policies() for one in listed(IAMPolicy(policy)._policy_json["Statement"])]
-    effects = {one["Effect"] for one in statements if grants(one, self._action, resource, self._region)}
+    # Clients sign for this service by another name than policies call it by.
+    action = re.sub("^monitoring:", "cloudwatch:", self._action)
+    effects = {one["Effect"] for one in statements if grants(one, action, resource, self._region)}
     # Nothing can take this call away from anybody.
-    effects = {"Allow"} if self._action == "sts:GetCallerIdentity" else effects
+    effects = {"Allow"} if action == "sts:GetCallerIdentity" else effects
     who = self._access_key.arn.split("/")[1]
     with (STATE / "calls").open("a") as calls:
-        calls.write(f"{who} {self._action} {self._region} {'denied' if effects != {'Allow'} else 'allowed'}\n")
+        calls.write(f"{who} {action} {self._region} {'denied' if effects != {'Allow'} else 'allowed'}\n")
     if effects != {"Allow"}:
         self._raise_access_denied()
 

@@ -14,12 +14,15 @@ import json
 import pathlib
 import re
 import sys
+import threading
 import time
 import urllib.parse
 
 STATE = pathlib.Path(sys.argv[1])
 HOST = "http://api.github.localhost"
 MOST = 65536
+# gh uploads several files of a release at once.
+one_at_a_time = threading.Lock()
 
 
 class Refused(Exception):
@@ -141,10 +144,20 @@ def releases(method, rest, query, body, repository):
     return shown(found, repository)
 
 
+def network(owner, name, settings):
+    """A repository as gh asks for it by a remote; null is one that is not there."""
+    if f"{owner}/{name}" != settings["repository"]:
+        return None
+    return {"id": "1", "name": name, "owner": {"login": owner}, "viewerPermission": "WRITE", "defaultBranchRef": {"name": "main"}, "parent": None}
+
+
 def graphql(body):
-    """What gh asks about a release: whether a tag exists, and which draft a tag has."""
+    """What gh asks for a release: what a remote names, whether a tag exists, and which draft a tag has."""
     settings, values = read("settings.json"), body.get("variables") or {}
     tag = str(values.get("tagName") or values.get("tag_name") or values.get("tag") or "").removeprefix("refs/tags/")
+    if asked := re.findall(r'(repo_\d+): repository\(owner: "([^"]+)", name: "([^"]+)"\)', body["query"]):
+        # Which repositories the remotes name, each by a key of its own.
+        return {"data": {"viewer": {"login": "bot"}, **{key: network(owner, name, settings) for key, owner, name in asked}}}
     if "repository(" not in body["query"]:
         # gh asks which features there are: none.
         return {"data": {}}
@@ -174,8 +187,19 @@ def repository(method, path, query, body):
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def content(self):
+        """The body of a request; gh sends what it reads from its standard input in chunks."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        found = b""
+        while size := int(self.rfile.readline(), 16):
+            found += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return found
+
     def answer(self):
-        content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        content = self.content()
         path, _, query = self.path.partition("?")
         query = urllib.parse.parse_qs(query)
         try:
@@ -188,7 +212,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             elif path == "/graphql":
                 status, found = 200, graphql(body)
             elif path.startswith(f"/repos/{settings['repository']}"):
-                found = repository(self.command, path.removeprefix(f"/repos/{settings['repository']}"), query, body)
+                with one_at_a_time:
+                    found = repository(self.command, path.removeprefix(f"/repos/{settings['repository']}"), query, body)
                 status = 204 if self.command == "DELETE" else 201 if self.command == "POST" else 200
             elif path in settings["pins"]:
                 status, found = 200, {}

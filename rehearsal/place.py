@@ -27,7 +27,8 @@ SUBNET = "10.79.0"
 ACCOUNT, DOMAIN, REPOSITORY = "123456789012", "dob.example.com", "dob-api/dob-api"
 SUBJECT = "dob-api@1234/dob-api@5678"
 CLOUD = "http://127.0.0.1:4566"
-NAMES = {"127.0.0.1": f"api.github.localhost api.{DOMAIN} eu-west-1.{DOMAIN} eu-central-1.{DOMAIN}", "127.0.0.2": "ghcr.io"}
+SERVICE = " ".join(f"{name}.{DOMAIN}" for name in ("api", *cloud.REGIONS.values()))
+NAMES = {"127.0.0.1": f"api.github.localhost {SERVICE}", "127.0.0.2": "ghcr.io"}
 # The packages of production that the programs on the host import; those of Ansible itself need none there.
 CLIENT = ("boto3", "botocore", "dateutil", "jmespath", "s3transfer", "six.py", "urllib3")
 CLONE_NEWNET = 0x40000000

@@ -13,8 +13,9 @@ import boto3
 
 from lab.hosts import nspawn
 from rehearsal.place import ACCOUNT, CLOUD, DOMAIN, SUBJECT, cloud
+from tools import regions
 
-REGIONS = {"a": "eu-west-1", "b": "eu-central-1"}
+REGIONS = regions.NAMES
 SECRETS = ("patroni-superuser-password", "patroni-replication-password", "patroni-rewind-password", "database-password")
 ALARM = {"MetricName": "HTTPCode_Target_5XX_Count", "Statistic": "Sum", "Period": 60, "EvaluationPeriods": 2, "Threshold": 10.0}
 

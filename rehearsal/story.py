@@ -3,15 +3,11 @@
 from rehearsal import act
 from rehearsal.place import REPOSITORY
 
-FORK = {"full_name": REPOSITORY}
 
-
-def pull_request(number=7):
-    return {"pull_request": {"number": number, "head": {"repo": FORK}}, "action": "synchronize"}
-
-
-def plan(place):
-    return act.run(place, "infra", "pull_request", ref="refs/pull/7/merge", payload=pull_request())
+def plan(place, of=REPOSITORY):
+    """A push to a pull request whose branch is in a repository: ours, or a fork."""
+    asked = {"pull_request": {"number": 7, "head": {"repo": {"full_name": of}}}, "action": "synchronize"}
+    return act.run(place, "infra", "pull_request", ref="refs/pull/7/merge", payload=asked)
 
 
 def apply(place, root="global"):

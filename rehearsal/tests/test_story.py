@@ -4,6 +4,7 @@ The tests build on each other in the order of the file, as a release comes befor
 """
 
 import json
+import re
 
 import pytest
 
@@ -115,6 +116,12 @@ def test_a_deploy_brings_the_version_to_both_regions(place, account):
         assert set(account.running(letter)) == {image}
 
 
+def test_the_playbook_runs_with_the_authority_and_the_secrets_that_it_reads(place, account):
+    red(story.database(place, secrets={"AUTHORITY_KEY": None}), "the secret AUTHORITY_KEY is not set")
+    green(story.database(place))
+    assert [line.split()[0] for line in (place.state / "played").read_text().splitlines()] == ["site.yml"]
+
+
 def test_the_drill_reaches_the_hosts_with_its_key(place, account):
     green(story.drill(place))
     red(story.drill(place, secrets={"SSH_KEY": place.secrets["AUTHORITY_KEY"]}), "Permission denied (publickey)")
@@ -141,7 +148,25 @@ def test_the_primary_moves_back(place, account):
     green(story.failback(place, "a"))
 
 
-@pytest.mark.parametrize("role", ["release", "deploy", "drill", "database"])
+def test_a_fork_gets_no_plan(place, account):
+    assert story.plan(place, of="fork/dob-api").jobs == {}
+
+
+def test_a_pull_request_gets_one_comment_for_the_plan_of_each_root_however_often_it_is_pushed(place, account):
+    for _ in range(2):
+        green(story.plan(place))
+        plans = [comment["body"] for comment in stored(place, "comments.json")]
+        assert sorted(plan.splitlines()[1] for plan in plans) == [f"### Plan of `{root}`" for root in ("failover", "global", "primary")]
+        assert all(re.search(r"^(Plan: \d+ to add|No changes\.)", plan, re.M) for plan in plans)
+
+
+def test_a_root_is_applied(place, account):
+    ended = story.apply(place)
+    green(ended)
+    assert "Apply complete!" in ended.log
+
+
+@pytest.mark.parametrize("role", ["plan", "infra", "release", "deploy", "drill", "database"])
 def test_a_role_is_refused_nothing_that_its_workflow_asked_for(account, role):
     calls = [call for call in account.calls() if call[0] == f"dob-api-workflow-{role}"]
     assert calls and [call for call in calls if call[3] == "denied"] == []

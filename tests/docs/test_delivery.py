@@ -9,6 +9,7 @@ import yaml
 
 from conftest import TOP, tracked
 from rehearsal import workflows
+from tools import regions
 
 JOBS = [pytest.param(path, job, id=f"{path.stem}-{name}") for path, name, job in workflows.jobs()]
 STEPS = [
@@ -113,8 +114,7 @@ def test_a_playbook_gets_a_key_that_the_hosts_accept(path, job):
 
 
 def test_a_failover_takes_its_credentials_in_the_region_that_takes_over():
-    regions = re.findall(r'(\w) = \{ region = "([\w-]+)"', (TOP / "terraform/modules/regions/main.tf").read_text())
-    expected = "${{{{ inputs.region == '{0[0]}' && '{0[1]}' || '{1[1]}' }}}}".format(*regions)
+    expected = "${{{{ inputs.region == 'a' && '{a}' || '{b}' }}}}".format(**regions.NAMES)
     used = [
         takes_a_role(job)["with"]["aws-region"] for path, _, job in workflows.jobs() if path.stem in ("failover", "failback") and takes_a_role(job)
     ]
@@ -133,6 +133,12 @@ def test_a_session_lasts_as_long_as_its_job_and_its_role_allows_it(path, job):
         seconds = int(step["with"].get("role-duration-seconds", 3600))
         role = step["with"]["role-to-assume"].rpartition("dob-api-workflow-")[2]
         assert job["timeout-minutes"] * 60 <= seconds <= int(HOURS[role]) * 3600
+
+
+@pytest.mark.parametrize(("name", "folder"), [("infra", "terraform"), ("database", "ansible")])
+def test_a_change_of_the_regions_is_looked_at_like_one_of_what_reads_them(name, folder):
+    paths = workflows.workflow(TOP / f".github/workflows/{name}.yml")["on"]["pull_request"]["paths"]
+    assert paths == [f"{folder}/**", "regions.json"]
 
 
 def test_what_is_applied_by_hand_can_be_applied():

@@ -228,6 +228,20 @@ fn a_write_that_is_stuck_in_a_frozen_server_never_overwrites_a_newer_one() {
 }
 
 #[test]
+fn a_write_that_was_refused_while_it_was_on_its_way_never_overwrites_a_newer_one() {
+    let database = Database::new();
+    let service = Launch::postgres(database.url()).set("DOB_API_WRITE_PATIENCE", "500ms").start();
+    service.save("ada", date(1815, 12, 10));
+    let frozen = database.server.freeze_sessions(&database.name);
+    service.put("/hello/ada", &body(date(1906, 12, 9))).problem(503);
+    // As another service host would save it for the client that was refused.
+    database.client().batch_execute("UPDATE users SET date_of_birth = '1900-01-01'").unwrap();
+    drop(frozen);
+    service.greets("ada", date(1900, 1, 1));
+    assert_eq!(final_date(service, &database.server, &database.name), "1900-01-01");
+}
+
+#[test]
 fn a_write_that_was_given_up_never_overwrites_a_newer_one() {
     let database = Database::new();
     let service = Launch::postgres(database.url()).set("DOB_API_WRITE_PATIENCE", "3s").start();

@@ -105,7 +105,7 @@ impl EmbeddedStore {
     }
 
     pub(super) async fn put(&self, user: UserKey, date_of_birth: DateOfBirth) -> Result<(), StoreError> {
-        let answered = timeout(self.patience, self.writes.0.ask((user, date_of_birth))).await;
+        let answered = timeout(self.patience, self.writes.0.ask((user, date_of_birth), None)).await;
         answered.map_err(|_| StoreError::OutcomeUnknown)??
     }
 

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use self::hosts::{FIRST_CONTACT, Hosts};
 use self::lane::{Answered, Lane, Refusal, Work};
@@ -83,13 +83,17 @@ impl PostgresStore {
     }
 
     pub(super) async fn get(&self, user: UserKey) -> Result<Reading, StoreError> {
-        let answered = timeout(self.0.read_patience, ask::<Reads>(&self.0.reads, user)).await;
+        let answered = timeout(self.0.read_patience, ask::<Reads>(&self.0.reads, user, None)).await;
         answered.unwrap_or(Err(StoreError::OutOfPatience))
     }
 
     pub(super) async fn put(&self, user: UserKey, date_of_birth: DateOfBirth) -> Result<(), StoreError> {
-        let answered = timeout(self.0.write_patience, ask::<Writes>(&self.0.writes, (user, date_of_birth))).await;
-        answered.unwrap_or(Err(StoreError::OutcomeUnknown))
+        // A statement that is under way is awaited: what the client writes after its 503 must come later.
+        let until = Some(Instant::now() + self.0.write_patience);
+        ask::<Writes>(&self.0.writes, (user, date_of_birth), until).await.map_err(|error| match error {
+            StoreError::OutOfPatience => StoreError::OutcomeUnknown,
+            other => other,
+        })
     }
 
     pub(super) fn was_reached(&self) -> bool {
@@ -120,20 +124,27 @@ fn start<W: Work>(
     }
 }
 
-/// Asks until there is an answer. A question may reach the server twice: reading and saving are idempotent.
+/// Asks until there is an answer, or the time is up. A question may reach the server twice: reading and saving are idempotent.
 async fn ask<W: Work<Question: Clone>>(
     queue: &Queue<W::Question, Answered<W>>,
     question: W::Question,
+    until: Option<Instant>,
 ) -> Result<W::Answer, StoreError> {
     let mut pause = PAUSES.0;
-    let mut answer = queue.ask(question.clone()).await?;
+    let mut answer = queue.ask(question.clone(), until).await?;
     loop {
         match answer {
             Ok(answer) => return Ok(answer),
             Err(Refusal::Final(error)) => return Err(error),
-            Err(Refusal::Later) => sleep(pause).await,
+            Err(Refusal::Later) => match until.filter(|until| Instant::now() + pause >= *until) {
+                None => sleep(pause).await,
+                Some(until) => {
+                    sleep_until(until).await;
+                    return Err(StoreError::OutOfPatience);
+                }
+            },
         }
         pause = (pause * 2).min(PAUSES.1);
-        answer = queue.ask_again(question.clone()).await?;
+        answer = queue.ask_again(question.clone(), until).await?;
     }
 }

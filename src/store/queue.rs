@@ -1,7 +1,8 @@
 //! A bounded queue whose waiting jobs leave together as one batch.
 //!
 //! A job belongs to the request that asked: when that is dropped, the job leaves the queue and its place is free. A batch
-//! that is dropped puts its unanswered jobs back to the front, in order of arrival.
+//! that is dropped puts its unanswered jobs back to the front, in order of arrival. A job whose time is up leaves the queue,
+//! too; one that is under way is awaited first, so that what its client asks next comes after it.
 
 use std::collections::VecDeque;
 use std::ops::Deref;
@@ -11,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::yield_now;
+use tokio::time::{Instant, sleep_until};
 
 use super::StoreError;
 use crate::metrics::{Operation, StoreMetrics};
@@ -34,6 +36,15 @@ pub(super) struct Job<Q, A> {
     number: u64,
     /// How often a batch with it was dropped.
     put_back: u32,
+    /// When it may no longer leave in a batch.
+    until: Option<Instant>,
+}
+
+impl<Q, A> Job<Q, A> {
+    /// Whether nobody waits for it, or its time is up.
+    fn is_over(&self) -> bool {
+        self.reply.is_closed() || self.until.is_some_and(|until| Instant::now() >= until)
+    }
 }
 
 /// A queue; clones share it.
@@ -86,13 +97,14 @@ impl<Q, A> Queue<Q, A> {
         }))
     }
 
-    /// Puts a question into the queue and waits for its answer. Dropping the future withdraws the question.
+    /// Puts a question into the queue and waits for its answer. Dropping the future withdraws the question. After `until`
+    /// it leaves in no further batch; a batch that it is in is awaited.
     ///
     /// # Errors
     ///
-    /// The queue is full, or it is closed.
-    pub(super) async fn ask(&self, question: Q) -> Result<A, StoreError> {
-        self.admit(question, self.0.capacity, 0)?.await
+    /// The queue is full, or it is closed, or the time was up before there was an answer.
+    pub(super) async fn ask(&self, question: Q, until: Option<Instant>) -> Result<A, StoreError> {
+        self.admit(question, until, self.0.capacity, 0)?.await
     }
 
     /// The same for a question that was admitted before and could not be answered: a full queue does not refuse it, and it
@@ -100,18 +112,19 @@ impl<Q, A> Queue<Q, A> {
     ///
     /// # Errors
     ///
-    /// The queue is closed.
-    pub(super) async fn ask_again(&self, question: Q) -> Result<A, StoreError> {
-        self.admit(question, usize::MAX, ALONE)?.await
+    /// The queue is closed, or the time was up before there was an answer.
+    pub(super) async fn ask_again(&self, question: Q, until: Option<Instant>) -> Result<A, StoreError> {
+        self.admit(question, until, usize::MAX, ALONE)?.await
     }
 
     fn admit(
         &self,
         question: Q,
+        until: Option<Instant>,
         capacity: usize,
         put_back: u32,
     ) -> Result<impl Future<Output = Result<A, StoreError>>, StoreError> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, mut answer) = oneshot::channel();
         let mut waiting = self.waiting();
         if waiting.closed {
             return Err(StoreError::Unavailable);
@@ -121,7 +134,7 @@ impl<Q, A> Queue<Q, A> {
         }
         let number = waiting.next;
         waiting.next += 1;
-        waiting.jobs.push_back(Job { question, reply, number, put_back });
+        waiting.jobs.push_back(Job { question, reply, number, put_back, until });
         // One lane gathers at a time: a second one would leave at once with what the first has just missed.
         if waiting.jobs.len() == 1 {
             self.0.arrival.notify_one();
@@ -131,9 +144,21 @@ impl<Q, A> Queue<Q, A> {
         let place = Place { queue: self, number, answered: false };
         Ok(async move {
             let mut place = place;
-            let answer = answer.await;
+            let in_time = match until {
+                None => (&mut answer).await,
+                Some(until) => tokio::select! {
+                    biased;
+                    answer = &mut answer => answer,
+                    () = sleep_until(until) => {
+                        if place.queue.withdraw(place.number) {
+                            return Err(StoreError::OutOfPatience);
+                        }
+                        (&mut answer).await
+                    }
+                },
+            };
             place.answered = true;
-            answer.map_err(|_| StoreError::Unavailable)
+            in_time.map_err(|_| if until.is_some() { StoreError::OutOfPatience } else { StoreError::Unavailable })
         })
     }
 
@@ -196,7 +221,7 @@ impl<Q, A> Queue<Q, A> {
 
     fn put_back(&self, jobs: impl Iterator<Item = Job<Q, A>>) {
         let mut waiting = self.waiting();
-        for mut job in jobs.filter(|job| !job.reply.is_closed()) {
+        for mut job in jobs.filter(|job| !job.is_over()) {
             job.put_back += 1;
             let place = waiting.jobs.partition_point(|other| other.number < job.number);
             waiting.jobs.insert(place, job);
@@ -206,12 +231,15 @@ impl<Q, A> Queue<Q, A> {
         self.0.arrival.notify_one();
     }
 
-    fn withdraw(&self, number: u64) {
+    /// Takes a job out of the queue; false if it is under way.
+    fn withdraw(&self, number: u64) -> bool {
         let mut waiting = self.waiting();
-        if let Ok(place) = waiting.jobs.binary_search_by_key(&number, |job| job.number) {
+        let found = waiting.jobs.binary_search_by_key(&number, |job| job.number);
+        if let Ok(place) = found {
             waiting.jobs.remove(place);
             self.0.depth.dec();
         }
+        found.is_ok()
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting<Q, A>> {
@@ -228,9 +256,9 @@ impl<Q, A> Batch<Q, A> {
         }
     }
 
-    /// Forgets the jobs whose clients have left; false if none is left.
+    /// Forgets the jobs whose clients have left, or whose time is up; false if none is left.
     pub(super) fn forget_gone(&mut self) -> bool {
-        self.jobs.retain(|job| !job.reply.is_closed());
+        self.jobs.retain(|job| !job.is_over());
         !self.jobs.is_empty()
     }
 
@@ -297,6 +325,7 @@ impl<Q, A> Clone for Queue<Q, A> {
 mod tests {
     use std::pin::{Pin, pin};
     use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
 
     use super::*;
 
@@ -312,7 +341,7 @@ mod tests {
 
     /// A question that waits in the queue.
     fn ask(queue: &Queue<u8, u8>, question: u8) -> Asking<'_> {
-        let mut asking: Asking<'_> = Box::pin(queue.ask(question));
+        let mut asking: Asking<'_> = Box::pin(queue.ask(question, None));
         assert!(poll(asking.as_mut()).is_pending());
         asking
     }
@@ -360,10 +389,10 @@ mod tests {
     async fn a_full_queue_refuses_at_once_until_a_batch_leaves_or_a_client_does() {
         let queue = queue(2);
         let (first, _second) = (ask(&queue, 1), ask(&queue, 2));
-        assert_eq!(queue.ask(3).await, Err(StoreError::QueueFull));
+        assert_eq!(queue.ask(3, None).await, Err(StoreError::QueueFull));
         drop(first);
         let _third = ask(&queue, 3);
-        assert_eq!(queue.ask(4).await, Err(StoreError::QueueFull));
+        assert_eq!(queue.ask(4, None).await, Err(StoreError::QueueFull));
         let (questions, _batch) = next(&queue).await;
         assert_eq!(questions, [2, 3]);
         let _fourth = ask(&queue, 4);
@@ -386,6 +415,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_job_whose_time_is_up_leaves_the_queue_and_one_under_way_is_awaited_but_not_sent_again() {
+        let queue = queue(2);
+        let soon = || Instant::now() + Duration::from_millis(20);
+        assert_eq!(queue.ask(1, Some(soon())).await, Err(StoreError::OutOfPatience));
+        assert!(queue.0.waiting.lock().is_ok_and(|waiting| waiting.jobs.is_empty()));
+        for answer in [Some(10), None] {
+            let until = soon();
+            let mut asking = pin!(queue.ask(2, Some(until)));
+            assert!(poll(asking.as_mut()).is_pending());
+            let (_, batch) = next(&queue).await;
+            sleep_until(until).await;
+            assert!(poll(asking.as_mut()).is_pending());
+            batch.into_iter().for_each(|batch| answer.map_or((), |answer| batch.answer(|| answer)));
+            assert_eq!(asking.await, answer.ok_or(StoreError::OutOfPatience));
+            assert!(queue.0.waiting.lock().is_ok_and(|waiting| waiting.jobs.is_empty()));
+        }
+    }
+
+    #[tokio::test]
     async fn a_divided_batch_keeps_its_order_and_puts_back_what_was_not_answered() {
         let queue = queue(9);
         let mut waiting: Vec<_> = (0..7).map(|question| ask(&queue, question)).collect();
@@ -403,7 +451,7 @@ mod tests {
     async fn what_was_admitted_before_is_not_refused_by_a_full_queue_and_leaves_alone() {
         let queue = queue(2);
         let (_first, _second) = (ask(&queue, 1), ask(&queue, 2));
-        let mut again = pin!(queue.ask_again(3));
+        let mut again = pin!(queue.ask_again(3, None));
         assert!(poll(again.as_mut()).is_pending());
         let (questions, _batch) = next(&queue).await;
         assert_eq!(questions, [1, 2]);
@@ -417,7 +465,7 @@ mod tests {
         let queue = queue(2);
         let _first = ask(&queue, 1);
         queue.close();
-        assert_eq!(queue.ask(2).await, Err(StoreError::Unavailable));
+        assert_eq!(queue.ask(2, None).await, Err(StoreError::Unavailable));
         let (questions, _batch) = next(&queue).await;
         assert_eq!(questions, [1]);
         assert!(queue.batch().await.is_none());

@@ -49,11 +49,6 @@ dist() {
     echo "${CARGO_TARGET_DIR:-target}/dist"
 }
 
-# The major version of PostgreSQL that the playbooks install.
-postgresql_version() {
-    sed -n 's/^postgresql_version: .*default(\([0-9]*\)).*/\1/p' ansible/group_vars/all/main.yml
-}
-
 # The version that Cargo.toml states.
 version() {
     sed -n '/^\[package\]/,/^\[/ s/^version = "\(.*\)"$/\1/p' Cargo.toml

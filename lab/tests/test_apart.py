@@ -39,7 +39,7 @@ def rows(cluster):
     names = [place.name for region in cluster.regions() for place in plan.databases(region)]
     for name in names:
         replayed = f"select not pg_is_in_recovery() or pg_last_wal_replay_lsn() >= '{position}'"
-        nspawn.wait_until(lambda name=name: on_member(cluster, name, replayed) == "t", f"{name} replays {position}", 60)
+        nspawn.wait_until(lambda name=name, replayed=replayed: on_member(cluster, name, replayed) == "t", f"{name} replays {position}", 60)
     return {name: on_member(cluster, name, ROWS) for name in names}
 
 
@@ -112,7 +112,8 @@ def part(cluster, client):
 def test_wal_that_cannot_be_counted_is_not_taken_for_nothing(whole, client):
     _, newer = part(whole, client)
     # As when the WAL of the fork was recycled.
-    hide = "cd /var/lib/postgresql/17/a/pg_wal && mkdir -p /root/hidden && mv 0000000*[0-9A-F] /root/hidden/ && ls /root/hidden | wc -l"
+    folder = f"/var/lib/postgresql/{plan.POSTGRESQL}/a/pg_wal"
+    hide = f"cd {folder} && mkdir -p /root/hidden && mv 0000000*[0-9A-F] /root/hidden/ && ls /root/hidden | wc -l"
     assert int(whole.ssh("a-db2", hide)) > 0
     refused = play(whole, "rejoin.yml", "-e", "target_region=a", "-e", "region_discard=1000000")
     assert refused.returncode != 0

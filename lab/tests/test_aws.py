@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import urllib.request
 
 import boto3
 import pytest
@@ -31,6 +32,8 @@ def cloud():
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    # What the emulator keeps belongs to the process: another module that had this fixture left its regions there.
+    urllib.request.urlopen(f"http://{host}:{port}/moto-api/reset", b"").close()
     files = {"DOB_API_CA_FILE": "/ca.crt", "DOB_API_CA_KEY_FILE": "/ca.key"}
     keys = {"AWS_ACCESS_KEY_ID": "operator", "AWS_SECRET_ACCESS_KEY": "operator", "AWS_ENDPOINT_URL": f"http://{host}:{port}"}
     environment = {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": "/nonexistent", "ANSIBLE_LOCAL_TEMP": "/tmp", **files, **keys}

@@ -281,7 +281,7 @@ def test_a_lost_bucket_whose_queue_is_full_leaves_the_other_bucket_whole_and_get
     assert postgres(saved, primary, f"{PROGRAMS}/backup", "due").stdout == ""
 
 
-DAMAGE_PAGE = "printf damaged | dd of=/var/lib/postgresql/17/a/{0} bs=1 seek=4000 conv=notrunc status=none"
+DAMAGE_PAGE = f"printf damaged | dd of=/var/lib/postgresql/{plan.POSTGRESQL}/a/{{0}} bs=1 seek=4000 conv=notrunc status=none"
 
 
 @pytest.mark.long

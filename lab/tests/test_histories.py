@@ -49,7 +49,7 @@ first record is after 0/10000000, at 0/10000028, skipping over 40 bytes
 rmgr: LogicalMessage len (rec/tot):     67/    67, tx:          0, lsn: 0/10000028, prev 0/0F000430, desc: MESSAGE non-transactional
 rmgr: Transaction len (rec/tot):     34/    34, tx:        740, lsn: 0/10000070, prev 0/10000028, desc: COMMIT 2026-11-29 10:00:00.123456 UTC
 rmgr: Transaction len (rec/tot):     34/    34, tx:        741, lsn: 0/10000098, prev 0/10000070, desc: ABORT 2026-11-29 10:00:00.223456 UTC
-rmgr: Transaction len (rec/tot):    421/   421, tx:        742, lsn: 0/100000C0, prev 0/10000098, desc: COMMIT 2026-11-29 10:00:01.1 UTC; inval msgs: x
+rmgr: Transaction len (rec/tot):    421/   421, tx:        742, lsn: 0/100000C0, prev 0/10000098, desc: COMMIT 2026-11-29 10:00:01 UTC; inval msgs: x
 """
 CONTROL = """\
 pg_control version number:            1700

@@ -9,7 +9,7 @@ import pytest
 from lab.reports import pair_report
 from lab.trials import campaign, faults, kills, pairs, playbooks, promises, regions
 from lab.trials.fault import Fault
-from lab.trials.pair import AT_ONCE, RECOVERY, each
+from lab.trials.pair import AT_ONCE, RECOVERY, Pair, each
 from lab.trials.trial import Trial
 from tools import TOP
 
@@ -123,6 +123,19 @@ def test_each_step_is_taken_though_one_before_failed():
     with pytest.raises(TimeoutError, match="the first"):
         each([fails, lambda: taken.append("second")])
     assert taken == ["second"]
+
+
+@pytest.mark.parametrize(("home", "order"), [("a", ["region", "host"]), ("b", ["host", "region"])])
+def test_a_lost_region_recovers_after_the_region_that_it_follows_and_before_its_own_hosts(home, order):
+    recovered = []
+
+    def part(name, home, commanded):
+        return argparse.Namespace(home=home, commanded=commanded, recover=lambda: recovered.append(name))
+
+    pair = object.__new__(Pair)
+    pair.first, pair.second = part("region", "a", 5.0), part("host", home, None)
+    pair.recover()
+    assert recovered == order
 
 
 def test_every_fault_of_the_table_says_what_it_is_and_can_be_ended():

@@ -51,5 +51,5 @@ def test_the_end_of_a_run_ends_the_daemons_that_were_started_at_the_operators_pl
         processes = {pid for group in run.groups("operator") for pid in (group / "cgroup.procs").read_text().split()}
         assert len(processes) >= 2
     # The pipe ends when the last process that has it is gone.
-    assert daemon.stdout.read() == ""
-    assert daemon.wait(10) != 0
+    assert daemon.communicate(timeout=30)[0] == ""
+    assert daemon.returncode != 0

@@ -1,11 +1,11 @@
 """What the alerts' pages are for: faults that no request notices, or that a page cures in one step."""
 
-from lab.hosts import machine, nspawn
+from lab.hosts import machine, nspawn, plan
 from lab.trials.fault import REGION, Fault, Replica
 
 UPLOAD = "systemd-journal-upload"
 CERTIFICATE = "/etc/ssl/cluster/host"
-PUT_ASIDE = f"/{machine.DATA}/17/a.20260101T000000"
+PUT_ASIDE = f"/{machine.DATA}/{plan.POSTGRESQL}/a.20260101T000000"
 
 
 class Stopped(Fault):

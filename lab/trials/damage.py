@@ -1,6 +1,6 @@
 """What may happen to data on a disk: it is gone, or it is wrong."""
 
-from lab.hosts import nspawn
+from lab.hosts import nspawn, plan
 from lab.trials import regions
 from lab.trials.fault import ETCDCTL, Replica
 
@@ -38,7 +38,7 @@ class DamagedPage(Replica):
         nspawn.wait_until(lambda: self.damaged(host, file), f"{host} finds its page damaged", 120)
 
     def damaged(self, host, file):
-        path = f"/var/lib/postgresql/17/{self.home}/{file}"
+        path = f"/var/lib/postgresql/{plan.POSTGRESQL}/{self.home}/{file}"
         self.tell(host, f"systemctl stop patroni && printf damaged | dd of={path} bs=1 seek=8100 conv=notrunc status=none; systemctl start patroni")
         nspawn.wait_until(lambda: self.state().get("state") == "running", f"{host} runs again", 90)
         return self.read().returncode != 0

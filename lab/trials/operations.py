@@ -91,7 +91,7 @@ class RollOut(Fault):
         nspawn.wait_until(self.is_done, "the roll-out ends", PATIENCE_S)
 
     def launch(self):
-        command = [sys.executable, "-B", "-m", "lab.cli", "roll-out", "--region", REGION, "--rate", "50"]
+        command = [sys.executable, "-B", "-m", "lab.trials.rehearsal", "--region", REGION, "--rate", "50"]
         settings = os.environ | {"CLUSTER_RUN": str(self.cluster.run.folder), "PYTHONPATH": str(TOP)}
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         self.process, self.lines = subprocess.Popen(command, cwd=TOP, env=settings, start_new_session=True, **pipes), []

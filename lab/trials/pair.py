@@ -77,7 +77,13 @@ class Pair(Fault):
         each(fault.end for fault in self.faults())
 
     def recover(self):
-        each(fault.recover for fault in self.faults())
+        each(fault.recover for fault in sorted(self.faults(), key=self.turn))
+
+    def turn(self, fault):
+        """When a fault's turn to recover comes: a lost region follows another that is whole, and only then are its hosts back."""
+        if fault.commanded or not self.commanded:
+            return 1
+        return 0 if fault.home == OTHER else 2
 
     def afterwards(self):
         each(fault.afterwards for fault in self.faults())

@@ -4,7 +4,6 @@ from lab.hosts import nspawn, plan
 from lab.trials import regions, versions
 
 SOURCES = "/etc/apt/sources.list.d/cluster.sources"
-UPGRADED = ("postgresql-17", "patroni", "etcd-server", "pgbackrest")
 HOME = plan.FIRST
 OTHER = next(name for name in plan.NETWORKS if name != HOME)
 ADDED = f"{HOME}-db4"
@@ -79,7 +78,7 @@ class MinorUpgrade(Subject):
             for place in self.cluster.places("database", region):
                 write = self.cluster.ssh_command(place.name, f"cat >{SOURCES}")
                 self.cluster.operator(*write, input=sources, check=True)
-        for package in UPGRADED:
+        for package in versions.PACKAGES:
             versions.newer(self.cluster, package)
 
     def afterwards(self):

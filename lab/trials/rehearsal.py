@@ -1,8 +1,11 @@
 """Roll-outs one after the other under load, and what they cost its clients."""
 
+import argparse
 import contextlib
 import json
+import os
 import pathlib
+import signal
 import subprocess
 import sys
 import threading
@@ -10,7 +13,7 @@ import time
 
 from lab.hosts import nspawn, plan
 from lab.hosts.balancer import Balancer, Watch
-from lab.hosts.cluster import Unusable
+from lab.hosts.cluster import Cluster, Run, Unusable
 from lab.trials.roll_out import RolledBack, RollOut
 from lab.trials.versions import next_version
 from tools import TOP
@@ -172,3 +175,18 @@ def summary(number, round):
     what = round["rolled back"] or f"{round['version']} serves"
     slowest = f"slowest {round['slowest']:.0f} ms"
     return f"{number}: {what}; {round['took']:.0f} s, {round['answered']} requests, {len(round['failures'])} failed, {slowest}"
+
+
+def main():
+    """Rolls out by a process of its own, on the cluster whose folder CLUSTER_RUN names."""
+    # As after Ctrl-C: the new hosts are taken away.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    parser = argparse.ArgumentParser(description=__doc__)
+    arguments(parser)
+    options = parser.parse_args()
+    cluster = Cluster(Run(pathlib.Path(os.environ["CLUSTER_RUN"])), pathlib.Path(sys.prefix))
+    rehearse(cluster, options, lambda text: print(f"cluster: {text}", file=sys.stderr, flush=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import cloud
+from ami.versions import Versions
 
 
 def pytest_collection_modifyitems(items):
@@ -61,12 +62,7 @@ class Applied(cloud.Configuration):
         """What the deploy does: makes a version with its image, gives it to the group, and has more hosts for a while."""
         service = self.output(root, "service")
         ec2, scaling = (self.emulator.client(kind, region) for kind in ("ec2", "autoscaling"))
-        made = ec2.create_launch_template_version(
-            LaunchTemplateId=service["launch_template"],
-            SourceVersion="$Latest",
-            VersionDescription=f"{image} from 1",
-            LaunchTemplateData={"ImageId": image},
-        )["LaunchTemplateVersion"]["VersionNumber"]
+        made = Versions(ec2, service["launch_template"]).make(image)
         version = {"LaunchTemplateId": service["launch_template"], "Version": str(made)}
         scaling.update_auto_scaling_group(AutoScalingGroupName=service["group"], LaunchTemplate=version, DesiredCapacity=4)
 

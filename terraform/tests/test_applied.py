@@ -81,9 +81,10 @@ def test_a_roll_out_finds_the_group_the_template_and_the_alarms(applied, plans, 
     region, root, before = cloud.REGIONS[name], {"a": "primary", "b": "failover"}[name], {"a": cloud.NEW_IMAGE, "b": cloud.IMAGE}[name]
     service = applied.output(root, "service")
     version = applied.group(region)["LaunchTemplate"]["Version"]
+    assert version == {"a": "2", "b": "1"}[name]
     script = [sys.executable, "-B", cloud.HERE.parents[1] / "ami/roll_out.py", cloud.DEBIAN, "--region", region, "--dry-run"]
     said = cloud.run(*script, env=applied.env).stderr
-    assert f"of {service['launch_template']} from version {version}, with {cloud.DEBIAN}" in said
+    assert f"of {service['launch_template']} from version 1, with {cloud.DEBIAN}" in said, "a roll-out copies what Terraform wrote"
     assert f"{service['group']} in {region}: from {before} (version {version}) to {cloud.DEBIAN}" in said
     alarms = [f"dob-api-{name}-{alarm}" for alarm in ("errors", "refused", "slow", "unhealthy")]
     assert f"watched by {', '.join(alarms)}" in said and sorted(service["alarms"]) == alarms

@@ -17,6 +17,8 @@ ROOMS = {
     "ansible/": "ansible",
     "terraform/": "terraform",
     "docs/": "docs",
+    "rehearsal/": "rehearsal",
+    "rehearsal/tests/": "rehearsal/tests",
     "lab/hosts/": "lab/hosts",
     "lab/clients/": "lab/clients",
     "lab/trials/": "lab/trials",

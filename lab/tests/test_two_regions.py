@@ -45,6 +45,8 @@ def test_where_nothing_is_wrong_a_playbook_says_so_and_changes_nothing(whole, pl
     assert done.returncode == 0, done.stdout
     assert said in re.sub(r"\s+", " ", done.stdout)
     assert whole.leader("a") == before and not whole.leader("b")
+    # Nobody was fenced.
+    assert all(whole.is_whole(name) for name in whole.regions())
     assert set(map(int, re.findall(r"unreachable=(\d+)", done.stdout))) == {0}
 
 

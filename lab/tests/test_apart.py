@@ -113,7 +113,7 @@ def test_wal_that_cannot_be_counted_is_not_taken_for_nothing(whole, client):
     _, newer = part(whole, client)
     # As when the WAL of the fork was recycled.
     folder = f"/var/lib/postgresql/{plan.POSTGRESQL}/a/pg_wal"
-    hide = f"cd {folder} && mkdir -p /root/hidden && mv 0000000*[0-9A-F] /root/hidden/ && ls /root/hidden | wc -l"
+    hide = f"cd {folder} && mkdir -p /var/lib/hidden && mv 0000000*[0-9A-F] /var/lib/hidden/ && ls /var/lib/hidden | wc -l"
     assert int(whole.ssh("a-db2", hide)) > 0
     refused = play(whole, "rejoin.yml", "-e", "target_region=a", "-e", "region_discard=1000000")
     assert refused.returncode != 0

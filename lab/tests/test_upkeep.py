@@ -127,7 +127,7 @@ def test_a_rotation_costs_no_request_and_the_old_passwords_and_keys_are_of_no_us
     # Who can connect to follow anew has the new password.
     assert asked(whole, whole.leader(region), followed) == "3"
     streaming = "select count(*) from pg_stat_replication where state = 'streaming'"
-    nspawn.wait_until(lambda: asked(whole, whole.leader(region), streaming) == "3", "every standby follows anew")
+    nspawn.wait_until(lambda: asked(whole, whole.leader(region), streaming) == "3", "every standby streams again")
 
 
 @pytest.mark.long

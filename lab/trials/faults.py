@@ -170,7 +170,7 @@ class EtcdMajorityLost(Fault):
         for name in self.stopped:
             self.cluster.ssh(name, "systemctl stop etcd")
         self.alone = time.monotonic()
-        nspawn.wait_until(self.is_felt, f"{self.victim.name} goes on without etcd", 90)
+        nspawn.wait_until(self.is_felt, f"{self.victim.name} continues without etcd", 90)
 
     def is_felt(self):
         return self.state().get("failsafe_mode_is_active") and time.monotonic() - self.alone > LOCK_S + 10

@@ -132,6 +132,7 @@ def follow(region, identity, wished=("Successful",)):
             progress.show(refresh.get("PercentageComplete", 0), f"{status}, {left} hosts left. {refresh.get('StatusReason', '')}")
             if status not in ACTIVE:
                 break
+            # The pace of the questions: the cloud tells nobody when a refresh ends.
             time.sleep(PACE)
     finally:
         progress.end()

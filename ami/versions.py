@@ -18,7 +18,7 @@ class Versions:
         return self.all[number]["LaunchTemplateData"].get("ImageId")
 
     def settings(self, number):
-        """All that a version says of its hosts but the image."""
+        """What a version sets for its hosts, except the image."""
         return {name: value for name, value in self.all[number]["LaunchTemplateData"].items() if name != "ImageId"}
 
     def copied(self, number):

@@ -24,6 +24,7 @@ def wait(title, look, wished, failed=("error", "failed", "invalid", "deregistere
                 raise Stop(f"{title} ended as '{state}': {reason or 'no reason given'}; run the same command again to begin it again")
             if time.monotonic() > end:
                 raise Stop(f"{title} takes more than {PATIENCE_S // 3600} hours and continues in the cloud: run the same command again to wait on")
+            # The pace of the questions: the cloud tells nobody when a copy ends.
             time.sleep(PACE)
     finally:
         progress.end()

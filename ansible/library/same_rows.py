@@ -55,6 +55,7 @@ def wait_for(connection, position, address, deadline):
         connection.rollback()
         if time.monotonic() > deadline:
             raise Different(f"{address} has not replayed {position}, which the primary wrote before")
+        # The pace of the questions, under the deadline above.
         time.sleep(0.1)
     connection.rollback()
 

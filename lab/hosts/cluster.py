@@ -179,7 +179,7 @@ class Cluster:
         return self.operator(*self.ssh_command(name, *command), check=True, capture_output=True, timeout=60).stdout
 
     def members(self, region):
-        """What Patroni says of a region's members; empty if none answers."""
+        """A region's members as Patroni lists them; empty if none answers."""
         for place in self.places("database", region):
             url = f"https://{place.address}:8008/cluster"
             with contextlib.suppress(Unusable):

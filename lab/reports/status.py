@@ -68,7 +68,7 @@ def answers(cluster, place, member):
 
 
 def backups(cluster, members):
-    """What the leader of a region says of the bucket there, and of the last time that everything in it was read."""
+    """The figures of a region's leader about the bucket there, and when all of it was last read."""
     for name, member in members.items():
         if member["role"] in LEADERS:
             return prometheus.told(cluster, name, SHOW).strip() or "unknown"

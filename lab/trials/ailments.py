@@ -99,6 +99,7 @@ class UnitFailed(Replica):
         limit = "[Service]\\nRestart=no\\n"
         self.cluster.ssh(self.victim.name, f"printf '{limit}' >/run/systemd/system/{self.unit}.service.d/trial.conf && systemctl daemon-reload")
         self.cluster.ssh(self.victim.name, f"systemctl start {self.unit} && systemctl kill --signal=SEGV {self.unit}")
+        # It exits with 1 where the unit has not failed yet: then it is asked again.
         failed = f"systemctl is-failed {self.unit} || true"
         nspawn.wait_until(lambda: self.cluster.ssh(self.victim.name, failed).strip() == "failed", f"{self.unit} has failed", 30)
 

@@ -1,4 +1,4 @@
-"""What ./dev infra check says of an account: that it would take what the settings describe, or what to do first."""
+"""What ./dev infra check reports about an account: that it would take what the settings describe, or what to do first."""
 
 import json
 import re

@@ -17,11 +17,11 @@ while True:
         client.settimeout(5)
         client.recv(8)
         client.sendall(b"S")
-        server = context.wrap_socket(client, server_side=True)
-        server.recv(4096)
-        server.sendall(struct.pack("!cII", b"R", 8, 3))
-        with open(file, "ab") as seen:
-            seen.write(server.recv(4096))
+        with context.wrap_socket(client, server_side=True) as server:
+            server.recv(4096)
+            server.sendall(struct.pack("!cII", b"R", 8, 3))
+            with open(file, "ab") as seen:
+                seen.write(server.recv(4096))
     except OSError:
         # The client left: that is what it should do.
         continue

@@ -59,7 +59,7 @@ def make(tmp_path_factory):
 def test_prometheus_takes_its_configuration(make, tmp_path):
     made = make("prometheus.yml.j2")
     # The folders of a monitoring host, here.
-    for name in ("ca.crt", "host.crt", "host.key"):
+    for name in ("ca.crt", "monitor.crt", "monitor.key"):
         (tmp_path / name).touch()
     shutil.copytree(ROLE / "files/rules", tmp_path / "rules")
     (tmp_path / "targets.yml").write_text(make("targets.yml.j2").read_text())

@@ -79,20 +79,31 @@ def test_two_histories_with_the_same_timeline_number_are_told_apart(whole, clien
         whole.playbook("failover-region.yml", "-e", "target_region=b", *OVERRIDE)
         killed = end_primary(whole, "a")
         ledger.goes_on(120)
-    killed.boot()
     with client("b") as newer:
         newer.goes_on()
         whole.cloud.heal("a")
         nspawn.wait_until(lambda: not whole.members("a"), "region a stands down", 120)
         newer.goes_on()
+    # Later than the others: so it never followed what they wrote.
+    killed.boot()
 
     refused = play(whole, "rejoin.yml", "-e", "target_region=a")
     print(flat(refused)[-1500:])
     assert refused.returncode != 0, "what region a acknowledged is discarded only when somebody says so"
     assert held(refused) > 0
+    before = put_aside(whole)
     whole.playbook("rejoin.yml", "-e", "target_region=a", "-e", f"region_discard={held(refused)}")
     assert newer.lost("b") == []
     the_same_everywhere(whole)
+    # The host that was killed has only what both histories share: it is rewound. The others wrote the number that the other region has, too.
+    copied = {name for name, count in put_aside(whole).items() if count > before[name]}
+    assert copied == before.keys() - {killed.name}
+
+
+def put_aside(cluster):
+    """How many old databases each host of region a keeps."""
+    count = "find /var/lib/postgresql -maxdepth 2 -name 'a.2*' | wc -l"
+    return {place.name: int(cluster.ssh(place.name, count)) for place in plan.databases("a")}
 
 
 def part(cluster, client):

@@ -184,10 +184,12 @@ def test_a_point_that_the_bucket_does_not_hold_is_refused(saved, arguments, reas
 
 
 def test_a_region_lost_with_its_bucket_is_replaced_saved_and_restored_to_a_point_in_time(saved, client):
+    # The clocks of two operators: the first one's is days ahead, the second one's ten minutes behind. Clocks decide nothing.
+    ahead, behind = (f"region_now={int(time.time()) + seconds}" for seconds in (3 * 86400, -600))
     with client("b") as ledger:
         saved.cloud.cut("a")
         commanded = time.monotonic()
-        saved.playbook("failover-region.yml", "-e", "target_region=b")
+        saved.playbook("failover-region.yml", "-e", "target_region=b", "-e", ahead)
         ledger.goes_on()
     print(f"{ledger.figures()}; first write {ledger.gap(commanded):.1f} s after the command, with the lost bucket swallowing packets")
     assert ledger.failed("PUT") == []
@@ -208,8 +210,12 @@ def test_a_region_lost_with_its_bucket_is_replaced_saved_and_restored_to_a_point
     for place in plan.databases("b"):
         saved.machines[place.name].boot()
     begun = time.monotonic()
-    saved.playbook("restore.yml", "--limit", "region_b,localhost", "-e", "target_region=b", "-e", f"restore_target={then}")
+    saved.playbook("restore.yml", "--limit", "region_b,localhost", "-e", "target_region=b", "-e", f"restore_target={then}", "-e", behind)
     print(f"region b restored {time.monotonic() - begun:.1f} s after the command")
+    # The service remembers the epoch of the promotion before: it writes only to a primary of a later one.
+    with client("b") as newer:
+        newer.goes_on()
+    assert newer.failed("PUT") == []
     # From a backup that region a made, over the WAL of both: nothing from before the point is missing.
     assert saved.sql("b", "select username from users where username in ('before', 'after')", "dob") == ["before"]
     assert ledger.lost("b") == uncarried

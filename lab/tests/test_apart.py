@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from docs.runbooks import pages as runbooks
 from lab.hosts import nspawn, plan
 from lab.trials import failbacks, regions
 
@@ -161,6 +162,19 @@ def test_what_was_saved_of_a_discarded_history_is_moved_aside_in_both_buckets(wh
     whole.playbook("backup.yml", "-e", "backup_type=full")
     whole.playbook("restore-drill.yml", "-e", "target_region=a")
     assert newer.lost("a") == []
+    remove_what_is_put_aside(whole)
+
+
+def remove_what_is_put_aside(cluster):
+    """By the commands of the page, as they stand there."""
+    blocks = [block.commands for block in runbooks.blocks() if (block.page, block.mark) == ("rejoin", "by-hand")]
+    listing, *removals = [line for line in "".join(blocks).splitlines() if "pgbackrest" in line]
+    times = cluster.ssh("a-db1", listing).split()
+    assert times
+    for time_aside in times:
+        for removal in removals:
+            cluster.ssh("a-db1", removal.replace("TIME", time_aside))
+    assert cluster.ssh("a-db1", listing).split() == []
 
 
 @pytest.mark.long

@@ -187,6 +187,9 @@ def test_a_region_lost_with_its_bucket_is_replaced_saved_and_restored_to_a_point
     # The clocks of two operators: the first one's is days ahead, the second one's ten minutes behind. Clocks decide nothing.
     ahead, behind = (f"region_now={int(time.time()) + seconds}" for seconds in (3 * 86400, -600))
     with client("b") as ledger:
+        # WAL that no client asked for: all hosts of the region hold some that the other one never received when they crash.
+        snapshot = "runuser --user postgres -- psql --no-psqlrc --command='select pg_log_standby_snapshot()'"
+        saved.ssh(saved.leader("a"), f'systemd-run --quiet sh -c "for turn in $(seq 100 | xargs); do {snapshot}; sleep 0.2; done"')
         saved.cloud.cut("a")
         commanded = time.monotonic()
         saved.playbook("failover-region.yml", "-e", "target_region=b", "-e", ahead)
@@ -224,7 +227,7 @@ def test_a_region_lost_with_its_bucket_is_replaced_saved_and_restored_to_a_point
     regions.end_loss(saved, "a")
     # An operator may be quicker than etcd.
     for place in plan.databases("a"):
-        saved.ssh(place.name, "systemctl stop etcd && systemd-run --quiet --on-active=12 systemctl start etcd")
+        saved.ssh(place.name, "systemctl stop etcd && systemd-run --quiet sh -c 'sleep 12; systemctl start etcd'")
     regions.rejoin(saved, "a")
     regions.fail_back(saved, "a")
     assert saved.sql("a", "select username from users where username in ('before', 'again') order by 1", "dob") == ["again", "before"]

@@ -17,12 +17,13 @@ What is promised of each, and compared at its end:
 - the same rows on every member of both regions, read where each has replayed the WAL up to one position of the primary's;
 - every write that was acknowledged. Of a region that another one replaced, the last may not have been carried: they are counted.
 
-Requests may be refused meanwhile: two hosts of three may be gone. The write gap is the longest time without an acknowledgement. "In sync"
-counts from the end of both. Alerts are those that fired from the first fault on until all was in sync; many wait one or two minutes, to
-be sure, so a short pair fires few. Each leads to the page beside it. [Single faults](faults.md) have a page of their own.
+Requests may be refused meanwhile: two hosts of three may be gone. The write gap is the longest time without an acknowledgement, "plain" that
+of psql with all hosts in its connection string, beside the service. "In sync" counts from the end of both. Alerts are those that fired from
+the first fault on until all was in sync; many wait one or two minutes, to be sure, so a short pair fires few. Each leads to the page beside
+it. [Single faults](faults.md) have a page of their own.
 
-| no. | first | second | begins | hit | write gap, s | writes | refused | reads refused | lost | not carried | in sync, s | alerts | kept |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+| no. | first | second | begins | hit | write gap, s | plain, s | writes | refused | reads refused | lost | not carried | in sync, s | alerts | kept |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 """
 TAIL = """
 This page is written by a program; the records are of:
@@ -58,11 +59,14 @@ def row(trial):
     first, second, moment = trial["names"]
     cells = [str(trial["number"]), first, second, moment]
     if "gap" in trial:
-        cells += [trial["victim"], f"{trial['gap']:.1f}", f"{trial['acknowledged']:,}", f"{trial['writes_failed']:,}", f"{trial['reads_failed']:,}"]
+        # Records from before there was a plain client do not have its gap.
+        plain = f"{trial['bare_gap']:.1f}" if "bare_gap" in trial else "–"
+        cells += [trial["victim"], f"{trial['gap']:.1f}", plain]
+        cells += [f"{trial[count]:,}" for count in ("acknowledged", "writes_failed", "reads_failed")]
         cells += [str(trial["lost"]), str(trial["uncarried"]), "never" if trial["in_step"] is None else f"{trial['in_step']:.0f}"]
         cells.append(", ".join(f"{name} → [{page}](runbooks/{page}.md)" for name, page in sorted(trial["alerts"].items())) or "–")
     else:
-        cells += ["–"] * 9
+        cells += ["–"] * 10
     return f"| {' | '.join([*cells, 'no' if trial['broken'] else 'yes'])} |\n"
 
 

@@ -137,7 +137,7 @@ def test_a_new_password_for_the_role_that_the_service_uses_is_refused(whole):
 
 def test_a_rotation_is_refused_while_a_host_does_not_answer(whole):
     whole.machines["a-app2"].kill()
-    assert re.search(r"a-app2 : .*?unreachable=1", refused(whole, "rotate.yml"))
+    assert re.search(r"a-app2 : .*?unreachable=1", refused(whole, "rotate.yml", "--timeout=10"))
 
 
 @pytest.mark.long

@@ -59,7 +59,7 @@ def make(tmp_path_factory):
 def test_prometheus_takes_its_configuration(make, tmp_path):
     made = make("prometheus.yml.j2")
     # The folders of a monitoring host, here.
-    for name in ("ca.crt", "host.crt", "host.key"):
+    for name in ("ca.crt", "monitor.crt", "monitor.key"):
         (tmp_path / name).touch()
     shutil.copytree(ROLE / "files/rules", tmp_path / "rules")
     (tmp_path / "targets.yml").write_text(make("targets.yml.j2").read_text())
@@ -73,7 +73,7 @@ def test_prometheus_takes_its_configuration(make, tmp_path):
 def test_own_hosts_are_asked_for_everything_and_the_other_region_for_its_members_alone(make):
     targets = yaml.safe_load(make("targets.yml.j2").read_text())
     asked = {(target["labels"]["job"], *target["targets"]) for target in targets}
-    own = {(job, f"a-{host}:{port}") for host in ("db1", "db2") for job, port in (("postgres", 9187), ("etcd", 2379), ("patroni", 8008))}
+    own = {(job, f"a-{host}:{port}") for host in ("db1", "db2") for job, port in (("postgres", 9187), ("etcd", 2381), ("patroni", 8008))}
     own |= {("node", f"a-{host}:9100") for host in ("db1", "db2", "app1", "monitor")} | {("service", "a-app1:9080")}
     assert asked == own | {("patroni", f"b-{host}:8008") for host in ("db1", "db2")}
     for target in targets:

@@ -63,7 +63,7 @@ resource "aws_ecs_task_definition" "this" {
       essential              = true
       dependsOn              = [{ containerName = "secrets", condition = "SUCCESS" }]
       readonlyRootFilesystem = true
-      portMappings           = [for port in [8080, 9080] : { containerPort = port, protocol = "tcp" }]
+      portMappings           = [{ containerPort = 8080, protocol = "tcp" }]
       environment = [for name, value in merge(local.settings, {
         DATABASE_CA_FILE       = "${local.secrets_folder}/database-ca"
         DATABASE_PASSWORD_FILE = "${local.secrets_folder}/database-password"
@@ -104,7 +104,7 @@ resource "aws_ecs_service" "this" {
 }
 
 data "aws_iam_policy_document" "start_task" {
-  source_policy_documents = [data.aws_iam_policy_document.read_secrets.json]
+  source_policy_documents = [data.aws_iam_policy_document.read_secrets["task"].json]
 
   statement {
     actions   = ["ecr:GetAuthorizationToken"]

@@ -6,9 +6,12 @@ import subprocess
 import pytest
 
 from lab.hosts import plan
+from lab.hosts.machine import LIMITS
 from test_upkeep import refused
 
 SIZE = str(1 << 30)
+# Hosts that keep something: others are replaced, not resized.
+KEEPERS = ("database", "monitoring")
 
 
 @pytest.fixture
@@ -29,14 +32,9 @@ def hosts(whole, region):
         machine.want(machine.size())
 
 
-KEEPERS = ("database", "monitoring")
-
-
 def memory(machine):
     """What the kernel lets the processes of a host have."""
-    return {limit.read_text().strip() for group in machine.groups for limit in group.glob("memory.limit_in_bytes")} | {
-        limit.read_text().strip() for group in machine.groups for limit in group.glob("memory.max")
-    }
+    return {(group / name).read_text().strip() for group in machine.groups for name in LIMITS if (group / name).exists()}
 
 
 def started(cluster, name):

@@ -8,6 +8,7 @@
 - It knows no quota of processors; here an account has as few as a new one may have, until it asks for more.
 - It keeps the lock of a bucket as it is once the bucket holds something, which the cloud does not, and cannot delete the mark
   of a deletion.
+- It knows no role of a workflow by its access key, and asks nobody for permissions: see roles.py.
 - It starts a version of a launch template from nothing, whatever its source is, and counts the template's own tags among those
   of what is launched.
 
@@ -32,6 +33,8 @@ from moto.route53.responses import Route53
 from moto.s3.models import FakeBucket, FakeDeleteMarker, S3Backend
 from moto.server import DomainDispatcherApplication, main
 from moto.servicequotas.responses import ServiceQuotasResponse
+
+import roles
 
 
 def replicate_key(self):
@@ -183,4 +186,5 @@ FakeDeleteMarker.dispose = lambda marker, garbage=False: None
 KmsResponse.replicate_key = replicate_key
 Route53.create_hosted_zone = create_zone_of_network
 FakeBucket.get_permission = lambda *_: PermissionResult.NEUTRAL
+roles.enforce()
 main(["--host", "127.0.0.1", "--port", sys.argv[1]])

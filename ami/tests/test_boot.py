@@ -1,6 +1,7 @@
 """The image, booted by firmware in an emulated machine, in a cloud that checks what it is asked."""
 
 import base64
+import functools
 import re
 
 import pytest
@@ -63,6 +64,12 @@ def greeted(machine, deadline=1200):
     print(f"first greeting after {max(now, before):.1f} s")
 
 
+def watched(machine, certified, url):
+    """Whether the monitoring host gets an answer."""
+    client = ("ip", "netns", "exec", machine.network.namespace, "curl", "-sS", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}")
+    return nspawn.run(*client, *certified, url, check=False).stdout == "200"
+
+
 def test_booted_by_uefi_it_greets_is_confined_and_drains_before_it_powers_off(boot, cloud, database, image, authority):
     used = nspawn.run("du", "--block-size=1M", image).stdout.split()[0]
     print(f"\nimage: {image.stat().st_size >> 20} MB, {used} MB of them not empty")
@@ -75,8 +82,7 @@ def test_booted_by_uefi_it_greets_is_confined_and_drains_before_it_powers_off(bo
     certified = ("--cacert", authority.ca, "--cert", authority("a-monitor"), "--connect-to", f"service::{machine.address}:")
     for port, path in ((9080, "ready"), (9100, "metrics")):
         assert machine.curl(f"/{path}", port=port) in ("", "000"), "nobody is answered in clear"
-        asked = ("ip", "netns", "exec", machine.network.namespace, "curl", "-sS", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}", *certified)
-        nspawn.wait_until(lambda url=f"https://service:{port}/{path}": nspawn.run(*asked, url, check=False).stdout == "200", "the monitoring host", 120)
+        nspawn.wait_until(functools.partial(watched, machine, certified, f"https://service:{port}/{path}"), "the monitoring host's answer", 120)
     stored = database.run("runuser", "-u", "postgres", "--", "psql", "-Atc", "select * from users", "dob_api").stdout
     assert stored == "ada|1815-12-10\n"
 

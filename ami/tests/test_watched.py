@@ -17,6 +17,7 @@ ADDRESSES = {name: f"{SUBNET}.{number}" for number, name in enumerate(("app1", "
 USER_DATA = f"DATABASE_URL=postgres://dob_api@{DATABASE}/dob_api\nDOB_API_MONITOR=a-monitor/{MONITOR}\n"
 # One host that is not of the service, and one of another project: neither is to be asked.
 OTHERS = {f"{SUBNET}.71": TAGS | {"Role": "database"}, f"{SUBNET}.72": TAGS | {"Project": "another"}}
+LISTED = dict.fromkeys(ADDRESSES.values(), TAGS) | OTHERS
 BIN = pathlib.Path(sys.prefix) / "bin"
 AUTHORITIES = "etc/ssl/certs/ca-certificates.crt"
 
@@ -32,7 +33,7 @@ def trusting(host, tree, authority):
 @pytest.fixture(scope="module")
 def hosts(network, tree, cloud, authority, database):
     """Two hosts from the image, as the cloud lists them."""
-    cloud.set(user_data=USER_DATA, instances={address: TAGS for address in ADDRESSES.values()} | OTHERS)
+    cloud.set(user_data=USER_DATA, instances=LISTED)
     made = {}
     for name, address in ADDRESSES.items():
         host = trusting(nspawn.Host(network, name, address, tree), tree, authority)
@@ -157,7 +158,7 @@ def test_a_new_certificate_reaches_a_host_that_runs(monitor, hosts, cloud, autho
     before = shown().partition("-----BEGIN")[2].partition("-----END")[0]
     assert before
     cloud.identity = authority("service").read_text()
-    cloud.set(user_data=USER_DATA, instances={address: TAGS for address in ADDRESSES.values()} | OTHERS)
+    cloud.set(user_data=USER_DATA, instances=LISTED)
     hosts["app1"].run("systemctl", "start", "dob-api-watched")
     nspawn.wait_until(lambda: shown().partition("-----BEGIN")[2].partition("-----END")[0] not in ("", before), "the new certificate", 60)
     nspawn.wait_until(lambda: len(asked(monitor, 'up{discovered="ec2"} == 1')) == 4, "both hosts are asked again", 60)
@@ -166,7 +167,7 @@ def test_a_new_certificate_reaches_a_host_that_runs(monitor, hosts, cloud, autho
 def test_the_service_serves_though_nobody_can_watch_it(hosts, cloud):
     """The certificate is no part of what the service needs: without it a host starts, and says what is missing."""
     host = hosts["app1"]
-    cloud.set(user_data=USER_DATA, denied=["/dob-api/service-identity"], instances={address: TAGS for address in ADDRESSES.values()} | OTHERS)
+    cloud.set(user_data=USER_DATA, denied=["/dob-api/service-identity"], instances=LISTED)
     since = time.time()
     host.run("systemctl", "restart", "--no-block", "dob-api-watched")
     line = "dob-api is not watched: the parameter /dob-api/service-identity in eu-west-1 is refused to the role dob-api"
@@ -176,7 +177,7 @@ def test_the_service_serves_though_nobody_can_watch_it(hosts, cloud):
 
     nspawn.wait_until(said, "the line", 60)
     assert host.run("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "http://127.0.0.1:8080/healthz").stdout == "200"
-    cloud.set(user_data=USER_DATA, instances={address: TAGS for address in ADDRESSES.values()} | OTHERS)
+    cloud.set(user_data=USER_DATA, instances=LISTED)
 
 
 def test_services_that_end_are_an_alert_and_hosts_that_are_gone_another(monitor, hosts, cloud):

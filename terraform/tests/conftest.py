@@ -60,8 +60,6 @@ class Applied(cloud.Configuration):
         self.apply("bootstrap")
         self.apply("global", domain="dob.example.com", repository="owner/dob-api")
         settings = {"domain": "dob.example.com", "ssh_key": cloud.KEY, "image": cloud.IMAGE}
-        # As an administrator makes it, the workflow's role is there from now on.
-        self.roles = dict.fromkeys(("global", "primary", "failover"), "infra")
         self.each(lambda root: self.apply(root, **settings), "primary", "failover")
         self.apply("failover", UNCHANGED, **settings, peering=self.output("primary", "vpc_id"))
         self.apply("primary", UNCHANGED, **settings, peering=self.output("failover", "peering_id"))

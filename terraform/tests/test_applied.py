@@ -162,7 +162,17 @@ def test_secrets_are_made_once_and_are_the_same_in_both_regions(applied, secrets
 
 def test_a_key_given_for_a_certificate_is_refused(applied, tmp_path):
     (tmp_path / "ca.key").write_text("-----BEGIN PRIVATE KEY-----\n")
-    done = cloud.run(sys.executable, applied.top / "secrets", "--ca", tmp_path / "ca.key", "--ca-key", tmp_path / "ca.key", cwd=applied.top, env=applied.env, check=False)
+    done = cloud.run(
+        sys.executable,
+        applied.top / "secrets",
+        "--ca",
+        tmp_path / "ca.key",
+        "--ca-key",
+        tmp_path / "ca.key",
+        cwd=applied.top,
+        env=applied.env,
+        check=False,
+    )
     assert done.returncode == 1 and "without its key" in done.stderr
 
 

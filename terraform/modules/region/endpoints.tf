@@ -121,10 +121,10 @@ resource "aws_vpc_endpoint" "peer_s3" {
 }
 
 resource "aws_vpc_endpoint" "this" {
-  for_each            = local.endpoints
-  vpc_id              = aws_vpc.this.id
-  vpc_endpoint_type   = "Interface"
-  service_name        = "com.amazonaws.${local.region}.${each.key}"
+  for_each          = local.endpoints
+  vpc_id            = aws_vpc.this.id
+  vpc_endpoint_type = "Interface"
+  service_name      = "com.amazonaws.${local.region}.${each.key}"
   # Where one host calls alone, the endpoint stands in its zone.
   subnet_ids          = each.key == "ec2" ? [aws_subnet.this["service${local.hosts.monitor.zone}"].id] : local.subnet_ids.service
   security_group_ids  = [aws_security_group.this["endpoints"].id]

@@ -41,7 +41,8 @@ def documents(role):
     iam = iam_backends[ACCOUNT]["aws"]
     own = [iam.get_role_policy(role, name)[1] for name in iam.list_role_policies(role)]
     attached, _ = iam.list_attached_role_policies(role)
-    return [json.loads(text) for text in (*own, *(policy.document for policy in attached))]
+    versions = [next(version for version in policy.versions if version.is_default) for policy in attached]
+    return [json.loads(text) for text in (*own, *(version.document for version in versions))]
 
 
 def applies(statement, action, resource, region):

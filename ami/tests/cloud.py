@@ -68,10 +68,11 @@ class Metadata(Handler):
             "/latest/meta-data/placement/region": now["region"],
             "/latest/meta-data/services/domain": "amazonaws.com",
             "/latest/meta-data/local-ipv4": self.client_address[0],
-            "/latest/meta-data/instance-id": instances.identity(self.client_address[0]),
             roles: now.get("role"),
             f"{roles}{now.get('role')}": now.get("stolen", now["session"]),
         }
+        if self.path == "/latest/meta-data/instance-id":
+            known[self.path] = instances.identity(self.client_address[0])
         found = known.get(self.path)
         return self.answer(404) if found is None else self.answer(200, found)
 

@@ -1,4 +1,4 @@
-"""Serves the cloud's interface on a port of this machine: emulator.py PORT. Where it falls short of what the configuration needs, it is mended.
+"""Serves the cloud's interface on a port of this machine: emulator.py PORT. It repairs what falls short of what the configuration needs.
 
 - The key of one region and its replica in another share a dictionary and an alias in the emulator.
 - It holds a bucket's policy against a request, but not the policy's conditions: "deny without TLS" would deny all.
@@ -9,8 +9,7 @@
 - It keeps the lock of a bucket as it is once the bucket holds something, which the cloud does not, and cannot delete the mark
   of a deletion.
 - It knows no role of a workflow by its access key, and asks nobody for permissions: see roles.py.
-- It counts the template's own tags among those
-  of what is launched.
+- It counts the template's own tags among those of what is launched.
 
 It prints which region and service each root asks for, to be read by tests.
 """

@@ -54,6 +54,10 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, ExitCode::FAILURE),
         },
+        Ok(Task::WriteSecrets(secrets)) => match secrets.write() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, ExitCode::FAILURE),
+        },
         Ok(Task::Print(text)) => {
             // A closed standard output is the reader's choice.
             let _ = writeln!(io::stdout(), "{}", text.trim_end());

@@ -33,11 +33,10 @@ variable "image" {
 }
 
 variable "ecs" {
-  description = "Containers to run as well, or instead: the service's image, an image with a shell that puts secrets in place, and the percentage of requests; null for none."
+  description = "Containers to run as well, or instead: the service's image and the percentage of requests; null for none."
   type = object({
-    image       = string
-    shell_image = string
-    weight      = number
+    image  = string
+    weight = number
   })
   default = null
 }

@@ -125,11 +125,10 @@ variable "image" {
 }
 
 variable "ecs" {
-  description = "Containers to run as well, or instead: the service's image, an image with a shell that puts secrets in place, and the percentage of requests; null for none."
+  description = "Containers to run as well, or instead: the service's image and the percentage of requests; null for none."
   type = object({
-    image       = string
-    shell_image = string
-    weight      = number
+    image  = string
+    weight = number
   })
   default = null
 
@@ -139,8 +138,8 @@ variable "ecs" {
   }
 
   validation {
-    condition     = var.ecs == null ? true : alltrue([for image in [var.ecs.image, var.ecs.shell_image] : can(regex("@sha256:[0-9a-f]{64}$", image))])
-    error_message = "Container images are named by their digest, as in …/dob-api@sha256:…, so that all tasks run the same."
+    condition     = var.ecs == null ? true : can(regex("@sha256:[0-9a-f]{64}$", var.ecs.image))
+    error_message = "A container image is named by its digest, as in …/dob-api@sha256:…, so that all tasks run the same."
   }
 
   validation {

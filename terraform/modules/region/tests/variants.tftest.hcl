@@ -151,8 +151,8 @@ run "an_image_makes_service_hosts" {
   assert {
     condition     = base64decode(aws_launch_template.service[0].user_data) == <<-EOT
       DATABASE_URL=postgres://dob@10.0.1.11,10.0.2.11,10.0.3.11,10.1.1.11,10.1.2.11,10.1.3.11/dob?channel_binding=require
-      DOB_API_ADMIN_LISTEN=0.0.0.0:9080
       DOB_API_LISTEN=0.0.0.0:8080
+      DOB_API_MONITOR=a-monitor/10.0.1.31
       DOB_API_THREADS=2
       DOB_API_WRITE_PATIENCE=30s
     EOT
@@ -179,7 +179,7 @@ run "containers_share_the_requests_by_their_weight" {
 
   variables {
     image = "ami-0123456789abcdef0"
-    ecs   = { image = "r/dob-api@sha256:0000000000000000000000000000000000000000000000000000000000000000", shell_image = "r/shell@sha256:0000000000000000000000000000000000000000000000000000000000000000", weight = 30 }
+    ecs   = { image = "r/dob-api@sha256:0000000000000000000000000000000000000000000000000000000000000000", weight = 30 }
   }
 
   assert {
@@ -207,7 +207,7 @@ run "containers_alone_need_no_hosts" {
   command = plan
 
   variables {
-    ecs = { image = "r/dob-api@sha256:0000000000000000000000000000000000000000000000000000000000000000", shell_image = "r/shell@sha256:0000000000000000000000000000000000000000000000000000000000000000", weight = 100 }
+    ecs = { image = "r/dob-api@sha256:0000000000000000000000000000000000000000000000000000000000000000", weight = 100 }
   }
 
   assert {

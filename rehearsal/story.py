@@ -25,6 +25,10 @@ def deploy(place, version=None, **options):
     return act.run(place, "deploy", "workflow_dispatch", inputs={"image": version or place.version}, **options)
 
 
+def updates(place, **options):
+    return act.run(place, "updates", "schedule", **options)
+
+
 def drill(place, **options):
     return act.run(place, "restore-drill", "schedule", **options)
 

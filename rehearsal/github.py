@@ -1,9 +1,10 @@
 """GitHub's interface, as far as workflows and `gh` ask it: github.py STATE.
 
 It listens where `gh` looks for api.github.localhost. STATE holds `settings.json` (the repository as its administrator set it up),
-`jobs.json` (what the workflow files give each job), `workflows.json` (which of them may be started, with which inputs) and `secret` (signs tokens); what is published is written below STATE.
-It refuses what GitHub refuses: a token of a job without `id-token: write`, inputs that a workflow does not name, a comment above 65,536 characters, a second release of
-a tag, a second file of a name, a draft by its tag. It does not judge which token asks: the tests read that from the workflows.
+`jobs.json` (what the workflow files give each job), `workflows.json` (which of them may be started, and with which inputs) and
+`secret` (signs tokens); what is published is written below STATE. It refuses what GitHub refuses: a token of a job without
+`id-token: write`, inputs that a workflow does not name, a comment above 65,536 characters, a second release of a tag, a second file
+of a name, a draft by its tag. It does not judge which token asks: the tests read that from the workflows.
 """
 
 import base64

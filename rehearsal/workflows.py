@@ -42,7 +42,12 @@ def startable(files=FILES):
         found = workflow(path)
         events = found["on"] if isinstance(found["on"], dict) else dict.fromkeys([found["on"]] if isinstance(found["on"], str) else found["on"])
         inputs = {name: one.get("required", False) for name, one in ((events.get("workflow_dispatch") or {}).get("inputs") or {}).items()}
-        yield {"id": number, "name": found["name"], "path": f".github/workflows/{path.name}", "inputs": inputs if "workflow_dispatch" in events else None}
+        yield {
+            "id": number,
+            "name": found["name"],
+            "path": f".github/workflows/{path.name}",
+            "inputs": inputs if "workflow_dispatch" in events else None,
+        }
 
 
 # What a step needs that its token must have: an action by its name, a command by its start.

@@ -9,6 +9,7 @@ import pytest
 from conftest import TOP, VERSION, flags
 from lab.hosts import nspawn
 
+
 def content(image, digest):
     return json.loads((image[0] / "blobs/sha256" / digest.removeprefix("sha256:")).read_text())
 

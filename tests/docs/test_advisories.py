@@ -96,7 +96,9 @@ def test_advisories_that_cannot_be_asked_for_are_one_sentence_and_no_clean_bill(
 
 def scripts():
     """The files that are shell scripts."""
-    return [path for path in tracked("*") if path.is_file() and path.read_bytes()[:60].startswith((b"#!/usr/bin/env bash", b"#!/bin/sh", b"#!/bin/bash"))]
+    return [
+        path for path in tracked("*") if path.is_file() and path.read_bytes()[:60].startswith((b"#!/usr/bin/env bash", b"#!/bin/sh", b"#!/bin/bash"))
+    ]
 
 
 def test_every_tool_that_a_script_installs_is_of_one_version():

@@ -24,9 +24,8 @@ def package(folder, arch, version=VERSION, binary=b"a binary", path="usr/bin/dob
     """Writes a package with a file in the binary's place."""
     tree = folder / f"tree-{arch}"
     (tree / "DEBIAN").mkdir(parents=True)
-    (tree / "DEBIAN/control").write_text(
-        f"Package: dob-api\nVersion: {version}\nArchitecture: {arch}\nMaintainer: x <x@example.org>\nDescription: x\n"
-    )
+    control = f"Package: dob-api\nVersion: {version}\nArchitecture: {arch}\nMaintainer: x <x@example.org>\nDescription: x\n"
+    (tree / "DEBIAN/control").write_text(control)
     (tree / path).parent.mkdir(parents=True)
     (tree / path).write_bytes(binary)
     (tree / path).chmod(0o755)

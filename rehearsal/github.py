@@ -208,6 +208,8 @@ def repository(method, path, query, body):
     if path == "/attestations":
         write("attestations.json", [*read("attestations.json", []), body])
         return {}
+    if match := re.fullmatch(r"/compare/main\.\.\.([0-9a-f]{40})", path):
+        return {"status": "identical" if match[1] == settings["main"] else "ahead"}
     if method == "GET" and path in settings["answers"]:
         return settings["answers"][path]
     raise Refused(404, "Not Found")

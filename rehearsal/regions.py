@@ -90,9 +90,13 @@ class Account:
             Tags=[{"Key": key, "Value": value, "PropagateAtLaunch": True} for key, value in tags.items()],
         )  # fmt: skip
         alarms.put_metric_alarm(AlarmName=f"{group}-errors", Namespace="AWS/ApplicationELB", ComparisonOperator="GreaterThanThreshold", **ALARM)
+        network = regions.REGIONS[letter]["cidr"].removesuffix(".0.0/16")
+        vpc = ec2.create_vpc(CidrBlock=f"{network}.0.0/16", TagSpecifications=[tagged("vpc", {"Project": "dob-api"})])["Vpc"]["VpcId"]
         for number in (1, 2, 3):
             named = {"Project": "dob-api", "Role": "database", "Region": letter, "Name": f"{group}-db{number}"}
-            ec2.run_instances(ImageId=cloud.DEBIAN, MinCount=1, MaxCount=1, TagSpecifications=[tagged("instance", named)])
+            subnet = ec2.create_subnet(VpcId=vpc, CidrBlock=f"{network}.{number}.0/24")["Subnet"]["SubnetId"]
+            place = {"SubnetId": subnet, "PrivateIpAddress": f"{network}.{number}.11"}
+            ec2.run_instances(ImageId=cloud.DEBIAN, MinCount=1, MaxCount=1, TagSpecifications=[tagged("instance", named)], **place)
         for name in (*SECRETS, "pgbackrest-cipher-a", "pgbackrest-cipher-b"):
             ssm.put_parameter(Name=f"/dob-api/{name}", Value=f"{name}", Type="SecureString")
 

@@ -21,6 +21,10 @@ def release(place, tag=None, **options):
     return act.run(place, "release", "push", ref=f"refs/tags/{tag}", **options)
 
 
+def refresh(place, **options):
+    return act.run(place, "apt-refresh", "schedule", **options)
+
+
 def deploy(place, version=None, **options):
     return act.run(place, "deploy", "workflow_dispatch", inputs={"image": version or place.version}, **options)
 

@@ -64,7 +64,7 @@ def test_an_honest_override_arrives_whole(operator):
 
 def test_no_override_is_a_refusal(operator):
     done = fail_over(operator, COMMANDS[-1], "")
-    assert done.returncode != 0 and "nothing proves that they are off" in done.stdout
+    assert done.returncode != 0 and "nothing proves that they are off" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("region", ["x", "b:region_a", "{{ 'b' }}"])

@@ -60,6 +60,27 @@ def test_a_release_that_is_run_again_publishes_everything(place, account):
     assert all(names <= set(account.images(region)) for region in REGIONS.values())
 
 
+def test_a_commit_that_is_not_on_main_is_not_released(place, account):
+    main, place.settings["main"] = place.settings["main"], "0" * 40
+    place.save_settings()
+    ended = story.release(place)
+    place.settings["main"] = main
+    place.save_settings()
+    red(ended, "is not on main: merge it first")
+    assert list(ended.jobs) == ["guard"]
+
+
+def test_an_index_is_signed_again_without_what_was_planted(place, account):
+    s3, bucket = account.client("s3"), place.variables["APT_BUCKET"]
+    before = s3.get_object(Bucket=bucket, Key="dists/stable/InRelease")["Body"].read()
+    s3.put_object(Bucket=bucket, Key="pool/main/dob-api_9.9_amd64.deb", Body=b"planted")
+    ended = story.refresh(place)
+    green(ended)
+    assert "pool/main/dob-api_9.9_amd64.deb is left out" in ended.log
+    assert s3.get_object(Bucket=bucket, Key="dists/stable/InRelease")["Body"].read() != before
+    assert b"9.9" not in s3.get_object(Bucket=bucket, Key="dists/stable/main/binary-amd64/Packages")["Body"].read()
+
+
 def test_every_file_of_the_release_is_attested_and_so_is_the_container(place):
     (release,) = stored(place, "releases.json")
     attested = {name for one in stored(place, "attestations.json") for name in one["subjects"]}

@@ -65,3 +65,15 @@ variable "alarm_email" {
   type        = string
   default     = null
 }
+
+variable "access_log_days" {
+  description = "Days that the balancer's access logs are kept, which hold addresses and names of users; null for no such logs."
+  type        = number
+  default     = null
+}
+
+variable "backup_lock" {
+  description = "GOVERNANCE: an administrator can lift the lock of backups. COMPLIANCE: nobody can, nor destroy their buckets, for 30 days."
+  type        = string
+  default     = "GOVERNANCE"
+}

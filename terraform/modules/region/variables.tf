@@ -187,3 +187,25 @@ variable "alarm_email" {
     error_message = "The address for alarms is written like ops@example.com."
   }
 }
+
+variable "access_log_days" {
+  description = "Days that the balancer's access logs are kept, which hold addresses and names of users; null for no such logs."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.access_log_days == null ? true : var.access_log_days >= 1 && var.access_log_days <= 30
+    error_message = "Logs with names of people are kept for 1 to 30 days; null for no such logs."
+  }
+}
+
+variable "backup_lock" {
+  description = "GOVERNANCE: an administrator can lift the lock of backups. COMPLIANCE: nobody can, nor destroy their buckets, for 30 days."
+  type        = string
+  default     = "GOVERNANCE"
+
+  validation {
+    condition     = contains(["GOVERNANCE", "COMPLIANCE"], var.backup_lock)
+    error_message = "The lock of backups is GOVERNANCE or COMPLIANCE."
+  }
+}

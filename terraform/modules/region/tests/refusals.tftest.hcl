@@ -268,3 +268,21 @@ run "a_rate_limit_that_blocks_clients_behind_one_address_is_refused" {
     rate_limit = 30
   }
 }
+
+run "logs_with_names_for_longer_than_a_month_is_refused" {
+  command         = plan
+  expect_failures = [var.access_log_days]
+
+  variables {
+    access_log_days = 31
+  }
+}
+
+run "a_lock_of_backups_that_there_is_not_is_refused" {
+  command         = plan
+  expect_failures = [var.backup_lock]
+
+  variables {
+    backup_lock = "NONE"
+  }
+}

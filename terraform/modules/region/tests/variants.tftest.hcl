@@ -68,6 +68,41 @@ run "a_region_without_settings_has_no_extras" {
   }
 }
 
+run "names_of_people_are_logged_nowhere_unless_that_is_asked_for" {
+  command = plan
+
+  assert {
+    condition     = !aws_lb.this.access_logs[0].enabled
+    error_message = "the balancer logs the names of users"
+  }
+}
+
+run "access_logs_that_are_asked_for_are_kept_that_long" {
+  command = plan
+
+  variables {
+    access_log_days = 7
+  }
+
+  assert {
+    condition     = aws_lb.this.access_logs[0].enabled && local.buckets.logs.expire_days == 7 && local.buckets.logs.keep_replaced_days == 1
+    error_message = "the balancer logs nothing, or its logs are kept for another time"
+  }
+}
+
+run "backups_can_be_locked_against_everybody" {
+  command = plan
+
+  variables {
+    backup_lock = "COMPLIANCE"
+  }
+
+  assert {
+    condition     = alltrue([for name in ["backup", "copies"] : local.buckets[name].lock_days == 30 && module.bucket[name].lock == "COMPLIANCE"])
+    error_message = "somebody could delete backups or their copies"
+  }
+}
+
 run "a_rate_limit_makes_a_web_firewall" {
   command = plan
 

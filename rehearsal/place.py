@@ -83,6 +83,7 @@ class Place:
         folder = self.owner.folder
         (self.state / "secret").write_bytes(secrets.token_bytes(32))
         (self.state / "debian").write_text("openssl 3.5.1-1\n")
+        (self.state / "failing").touch()
         (self.state / "played").touch()
         (self.state / "played").chmod(0o666)
         home = folder / "gnupg"

@@ -74,9 +74,7 @@ def test_who_breaks_the_lock_ends_the_other_run_and_is_named(connect, tmp_path):
     assert first.ask("a run that hangs")[0] == 0
     assert second.ask("failover-region.yml", "ada, on call: the region is lost") == (0, "")
     assert first.process.wait(10) != 0, "its playbook finds the host unreachable"
-    assert third.ask("another")[1].startswith(
-        "failover-region.yml, who broke the lock of a run that hangs: ada, on call: the region is lost since "
-    )
+    assert third.ask("another")[1].startswith("failover-region.yml, who broke the lock of a run that hangs: ada, on call: the region is lost since ")
 
 
 def test_of_many_that_ask_at_once_one_gets_it(connect):

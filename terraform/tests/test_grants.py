@@ -84,7 +84,9 @@ def test_tags_are_granted_to_their_creation_alone():
 def policies(applied):
     """The policy of each workflow's role, as Terraform rendered it."""
     iam = applied.emulator.client("iam", "us-east-1")
-    return {role: iam.get_role_policy(RoleName=f"dob-api-workflow-{role}", PolicyName=role)["PolicyDocument"]["Statement"] for role in permissions.ROLES}
+    return {
+        role: iam.get_role_policy(RoleName=f"dob-api-workflow-{role}", PolicyName=role)["PolicyDocument"]["Statement"] for role in permissions.ROLES
+    }
 
 
 def listed(value):

@@ -2,8 +2,7 @@
 
 import pytest
 
-from test_aws import client, cloud, fence, inventory, launch, run, state  # noqa: F401 the fixture is this module's too
-from test_aws import ANSIBLE, BIN
+from test_aws import ANSIBLE, BIN, client, cloud, fence, inventory, launch, run, state  # noqa: F401 the fixture is this module's too
 
 EC2 = "eu-west-1"
 

@@ -10,7 +10,7 @@ from tools import regions
 from tools.arguments import Parser
 
 EPILOG = """
-Prints version=VERSION and waiting=true|false, as a step of a workflow puts them out. Changes nothing.
+Prints version=VERSION, tag=TAG and waiting=true|false, as a step of a workflow puts them out. Changes nothing.
 """
 
 
@@ -36,7 +36,9 @@ def main():
     for name, (_, image, newest) in found.items():
         if image != newest:
             say(f"{newest} waits to be rolled out in {name}, in place of {image}")
-    print(f"version={versions.pop()}")
+    (version,) = versions
+    # A package's version has a tilde where that of the project, and so its tag, has a hyphen: 1.0.0~rc1.
+    print(f"version={version}\ntag=v{version.replace('~', '-')}")
     print(f"waiting={'true' if any(image != newest for _, image, newest in found.values()) else 'false'}")
 
 

@@ -24,7 +24,14 @@ def test_a_newer_build_of_what_runs_waits_until_both_regions_run_it(groups, behi
         groups[number].image("1.0.0", architecture="arm64", serial=3)
     # A version that nobody deployed is nothing to roll out.
     groups[0].image("1.1.0")
-    assert looked().stdout == f"version=1.0.0\nwaiting={'true' if behind else 'false'}\n"
+    assert looked().stdout == f"version=1.0.0\ntag=v1.0.0\nwaiting={'true' if behind else 'false'}\n"
+
+
+def test_a_candidate_is_built_from_its_tag(groups):
+    for region, group in zip("ab", groups, strict=True):
+        group.image("1.1.0~rc1")
+        script("roll-out", "1.1.0~rc1", "--region", region)
+    assert looked().stdout == "version=1.1.0~rc1\ntag=v1.1.0-rc1\nwaiting=false\n"
 
 
 def test_regions_that_run_different_versions_are_one_sentence(groups):

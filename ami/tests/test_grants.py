@@ -1,8 +1,12 @@
 """Publishing and rolling out, each as its own role: what Terraform grants it is what it calls, in both directions."""
 
+import json
+import re
+
 import pytest
 
 import emulator
+from ami.publish import Image
 from conftest import script
 from lab.hosts import permissions
 from test_publish import disk  # noqa: F401 the fixtures are this module's too
@@ -33,6 +37,15 @@ def test_publishing_uses_all_that_its_role_is_granted(disk):  # noqa: F811
     for version in ("1.0.0", "1.1.0"):
         script("publish", disk(version, blocks=2), "--keep", "1", "--share", "210987654321")
     assert used("release") | OTHERS["release"] == permissions.granted("release")
+
+
+def test_a_snapshot_gets_the_tags_that_its_grant_names(disk):  # noqa: F811
+    file = disk("1.0.0", blocks=1)
+    file.with_suffix(".manifest").write_text("openssl 1\n")
+    image = Image(file)
+    image.number(1)
+    named = json.loads(re.search(r'"aws:TagKeys"\s+values\s+= (\[.*\])', permissions.TEXT)[1])
+    assert sorted(tag["Key"] for tag in image.tags) == named
 
 
 def test_the_updates_of_a_night_use_all_that_their_role_is_granted(groups, disk, monkeypatch):  # noqa: F811

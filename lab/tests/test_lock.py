@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -84,6 +85,32 @@ def test_of_many_that_ask_at_once_one_gets_it(connect):
         one.process.stdin.flush()
     codes = [int(one.process.stdout.readline().rpartition(" code ")[2]) for one in runs]
     assert sorted(codes) == [0] + [3] * 7
+
+
+INVENTORY = "all: {children: {database: {hosts: {a-db1: {}}}, monitoring: {hosts: {a-monitor: {}}}}, vars: {ansible_connection: local}}"
+
+
+def test_the_play_before_a_playbook_says_in_one_sentence_who_holds_a_host(connect, tmp_path):
+    """Without ssh: the process that stands for sshd is above Ansible here, as it is above Ansible's tasks on a host."""
+    (tmp_path / "inventory.yml").write_text(INVENTORY)
+    ansible = nspawn.run(TOP / "tools/venv", "production", timeout=900).stdout.strip() + "/bin/ansible-playbook"
+    runs = [connect() for _ in range(3)]
+
+    def play(one, *more):
+        command = f"ANSIBLE_CONFIG={TOP}/ansible/ansible.cfg {ansible} -i {tmp_path}/inventory.yml {TOP}/ansible/roles/lock/play.yml {' '.join(more)}"
+        one.process.stdin.write(f"cd {TOP}/ansible; {command} >{tmp_path}/said 2>&1 </dev/null; echo $?\n")
+        one.process.stdin.flush()
+        return int(one.process.stdout.readline()), (tmp_path / "said").read_text()
+
+    code, said = play(runs[0], "-e", "lock_holder=first")
+    assert code == 0 and "a-monitor" not in said, said
+    code, said = play(runs[1], "-e", "lock_holder=second")
+    assert code == 2 and re.search(r'"msg": "a-db1 is held by first since [\d-]+ [\d:]+ UTC: nothing was changed. [^"]*lock_break=', said), said
+    # A dry run changes nothing, so it needs no lock; nor does one of other hosts.
+    assert play(runs[1], "--check")[0] == 0
+    assert play(runs[1], "-e", "lock_where=monitoring:!database")[1].count("first") == 0
+    code, said = play(runs[2], "-e", "lock_break=ada")
+    assert code == 0 and runs[0].process.wait(10) != 0, said
 
 
 def test_a_playbook_that_did_not_come_by_ssh_is_refused(tmp_path):

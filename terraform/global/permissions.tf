@@ -129,7 +129,7 @@ data "aws_iam_policy_document" "images" {
     condition {
       test     = "ForAllValues:StringEquals"
       variable = "aws:TagKeys"
-      values   = ["Architecture", "Digest", "Name", "Project", "Version"]
+      values   = ["Architecture", "Digest", "Manifest", "Name", "Project", "Serial", "Version"]
     }
   }
 

@@ -26,14 +26,15 @@ network_config_dir = "{folder}/networks"
 """
 STORAGE = '[storage]\ndriver = "vfs"\ngraphroot = "{folder}/storage"\nrunroot = "{folder}/run"\n'
 # What PostgreSQL does not need of a host.
-LEFT_OUT = ("*libLLVM*", "*/bitcode", "./usr/lib/systemd", "./usr/lib/python3*", "./dev", "./var/cache", "./var/lib/apt")
+LEFT_OUT = ("*libLLVM*", "*/bitcode", "*/gconv", "*/perl", "./usr/lib/systemd", "./usr/lib/python3*", "./dev", "./var/cache", "./var/lib/apt")
+LEFT_OUT += tuple(f"./usr/share/{name}" for name in ("bash-completion", "fish", "i18n", "zsh"))
 
 
 class Trial:
     """podman and podman-compose with a storage and a network of this run's own, and the images that compose.yaml names."""
 
     def __init__(self, owner):
-        self.folder = owner.folder / "trial"
+        self.owner, self.folder = owner, owner.folder / "trial"
         self.folder.mkdir()
         for name, text in {"containers.conf": SETTINGS, "storage.conf": STORAGE}.items():
             (self.folder / name).write_text(text.format(folder=self.folder))
@@ -43,7 +44,9 @@ class Trial:
         }  # fmt: skip
 
     def run(self, *command, **options):
-        return nspawn.run("nsenter", f"--net=/run/netns/{self.namespace}", *command, env=self.environment, cwd=TOP, **options)
+        # What a command leaves running ends with the run of the tests.
+        joined = self.owner.joining("trial")
+        return nspawn.run(*joined, "nsenter", f"--net=/run/netns/{self.namespace}", *command, env=self.environment, cwd=TOP, **options)
 
     def compose(self, *command):
         return self.run("podman-compose", "-p", "trial", "-f", COMPOSE, *command)
@@ -54,7 +57,7 @@ class Trial:
         packed = self.folder / "database.tar"
         self.run("tar", "-cf", packed, *(f"--exclude={path}" for path in LEFT_OUT), "-C", rootfs, ".")
         self.run("tar", "-rf", packed, "-C", TOP / "packaging/tests", "--transform=s|^|usr/local/bin/|", "database-entrypoint")
-        changes = ('ENTRYPOINT ["database-entrypoint"]', "VOLUME /var/lib/postgresql/data", "ENV PATH=/usr/local/bin:/usr/bin:/bin")
+        changes = ('ENTRYPOINT ["database-entrypoint"]', "VOLUME /var/lib/postgresql/data", "ENV PATH=/usr/local/bin:/usr/lib/postgresql/17/bin:/usr/bin:/bin")
         self.run("podman", "import", "--quiet", *(part for change in changes for part in ("--change", change)), packed, DATABASE)
         packed.unlink()
 

@@ -120,7 +120,7 @@ def test_a_workflow_is_bound_to_one_repository_and_environment(plans):
         ]
         for role in roles
     }
-    environments = {name: f"environment:{name}" for name in ("infra", "release", "deploy", "drill", "database")} | {"plan": "pull_request"}
+    environments = {name: f"environment:{name}" for name in ("infra", "release", "updates", "deploy", "drill", "database")} | {"plan": "pull_request"}
     assert subjects == {name: f"repo:owner/dob-api:{where}" for name, where in environments.items()}
 
 

@@ -260,6 +260,7 @@ PINNED = {
     "cargo": ("Cargo.lock",),
     "npm": ("package-lock.json",),
     "terraform": (".terraform.lock.hcl",),
+    "docker-compose": ("compose.yaml",),
 }
 
 

@@ -94,6 +94,9 @@ def test_booted_by_uefi_it_greets_is_confined_and_drains_before_it_powers_off(bo
     confined = dict(re.findall(r"(\w+): (\w+)", report["confined"]))
     assert confined == {"CapEff": "0" * 16, "CapBnd": "0" * 16, "NoNewPrivs": "1", "Seccomp": "2"}
     assert float(re.search(r"dob-api.service: ([0-9.]+)", report["exposure"])[1]) <= 1.5
+    # The metadata service hands out the credentials of the host's role.
+    outside, inside = report["metadata"].split()
+    assert outside != "000" and inside == "000", report["metadata"]
     # 8080 on every address; 9080 and 9100 on loopback, and over TLS on the host's own; no SSH daemon or any other.
     assert report["ports"].split() == ["00000000:1F90", "0100007F:2378", "0100007F:238C", "32004E0A:2378", "32004E0A:238C"]
     assert report["secrets"].split() == ["tmpfs", "tmpfs", "600:root", "600:root"]

@@ -4,6 +4,7 @@
 //! requests wait in two queues, and lanes send what waits as one statement to the host that the view chooses.
 
 mod address;
+mod bounds;
 mod error;
 mod herald;
 mod host;

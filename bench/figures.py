@@ -72,14 +72,14 @@ FIGURES = [
     Figure("PUT/s, embedded store against PostgreSQL", "put", 0.5, True, rate("put", "dob-api-embedded", "dob-api")),
     Figure("mixed 90/10, 256 connections, against Go with pool limits", "mixed", 6, True, rate("mixed", "dob-api", GO)),
     Figure(
-        "p50 at 4,000 GET/s, 1 ms of network, against one bb8 checkout a request",
+        "p50 at 4,000 GET/s, 1 ms of network, against one bb8 checkout per request",
         "paced",
         1.0,
         False,
         pairs("paced", "dob-api", "one-checkout", lambda result: result[0]),
     ),
     Figure(
-        "p99 at 4,000 GET/s, 1 ms of network, against one bb8 checkout a request",
+        "p99 at 4,000 GET/s, 1 ms of network, against one bb8 checkout per request",
         "paced",
         1.0,
         False,

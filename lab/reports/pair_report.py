@@ -64,7 +64,7 @@ def row(trial):
     cells = [str(trial["number"]), first, second, moment]
     if "gap" in trial:
         cells += [trial["victim"], f"{trial['gap']:.1f}", f"{trial['acknowledged']:,}", f"{trial['writes_failed']:,}", f"{trial['reads_failed']:,}"]
-        cells += [str(trial["lost"]), str(trial["uncarried"]), "never" if trial["in_step"] is None else f"{trial['in_step']:.0f}"]
+        cells += [str(trial["lost"]), str(trial["uncarried"]), "never" if trial["in_sync"] is None else f"{trial['in_sync']:.0f}"]
         cells.append(", ".join(f"{name} → [{page}](runbooks/{page}.md)" for name, page in sorted(trial["alerts"].items())) or "–")
     else:
         cells += ["–"] * 9

@@ -113,7 +113,7 @@ def versions(cluster):
 def summary(trial):
     if "gap" not in trial:
         return f"{trial['fault']}: not tried"
-    back = "never in step" if trial["in_step"] is None else f"in step after {trial['in_step']} s"
+    back = "never in sync" if trial["in_sync"] is None else f"in sync after {trial['in_sync']} s"
     carried = f", {trial['uncarried']} not carried (and {trial['unread']} reads of them)" if trial["uncarried"] else ""
     writes = f"{trial['acknowledged']} writes acknowledged, {trial['writes_failed']} failed, {trial['lost']} lost{carried}"
     reads = f"{trial['reads']} reads, {trial['reads_failed']} failed"

@@ -8,6 +8,13 @@ def pytest_configure():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+def pytest_runtest_logreport(report):
+    # At once, too: a run that is ended before its summary still says what failed.
+    if report.failed:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        print(f"\nFAILED {report.nodeid} ({report.when}): {crash.message if crash else report.longreprtext}"[:4000])
+
+
 def pytest_terminal_summary(terminalreporter):
     global counts
     stats = terminalreporter.stats

@@ -38,7 +38,7 @@ def noise(run: dict) -> str:
     found = run["noise"]
     text = (
         f"Others took {found['foreign']:.0%} of the processors in the median measurement and {found['worst']:.0%} "
-        f"in the worst; between rounds the same calculation took {found['usual']:.2f} × its best time in the median and "
+        f"in the worst. Between rounds the same calculation took {found['usual']:.2f} × its best time in the median and "
         f"{found['drift']:.2f} × at worst."
     )
     if found["useless"]:
@@ -106,7 +106,7 @@ Written by `{command}` on {date}, in {minutes} minutes: {rounds} rounds of {seco
 
 ## Figures and targets
 
-Ratios are taken round by round; the median counts. × is our figure divided by the other's.
+Ratios are taken round by round; the median counts. × is our figure divided by the peer's.
 
 {table}
 

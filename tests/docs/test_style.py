@@ -1,6 +1,7 @@
 """Markdown files are easy to read: no puzzling words, no long sentences, no paragraphs in tables, no long pages. style.toml has the rules."""
 
 import re
+import subprocess
 import tomllib
 
 import pytest
@@ -61,6 +62,16 @@ def test_a_page_is_easy_to_read(page):
 def test_a_page_is_short(page):
     limit = RULES["pages"].get(page, RULES["limits"]["page"])
     assert len((TOP / page).read_text().splitlines()) <= limit
+
+
+# Besides the documents, what users read of the service, of `./dev` and of alerts.
+SPELLED = [*PAGES, "CHANGELOG.md", "dev", "packaging/dob-api.8", "src/config/settings.txt", "ansible/roles/monitoring/files/rules"]
+
+
+def test_no_word_is_misspelt():
+    known = ",".join(RULES["spelling"]["known"])
+    ran = subprocess.run(["codespell", "--ignore-words-list", known, *SPELLED], cwd=TOP, capture_output=True, text=True, check=False)
+    assert (ran.stdout + ran.stderr, ran.returncode) == ("", 0)
 
 
 def test_the_rules_name_files_that_exist():

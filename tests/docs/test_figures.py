@@ -5,10 +5,9 @@ import re
 import pytest
 
 import test_style
-from conftest import TOP, tracked
 from test_facts import SETTINGS, text
 
-PAGES = [path for path in map(lambda path: str(path.relative_to(TOP)), tracked("*.md")) if path != "CHANGELOG.md"]
+PAGES = test_style.PAGES
 # What `[19 to 26 s](faults.md)` without a fault sums up: the loss of the primary's host or zone.
 FAILOVER = ("host-killed", "host-frozen", "zone-cut")
 

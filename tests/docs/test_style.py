@@ -9,7 +9,7 @@ import pytest
 from conftest import TOP, tracked
 
 RULES = tomllib.loads((TOP / "tests/docs/style.toml").read_text())
-PAGES = [path for path in map(lambda path: str(path.relative_to(TOP)), tracked("*.md")) if path != "CHANGELOG.md"]
+PAGES = [page for page in (str(path.relative_to(TOP)) for path in tracked("*.md")) if page != "CHANGELOG.md"]
 CONVERTED = [page for page in PAGES if page not in RULES["not_yet"]]
 
 
@@ -79,7 +79,8 @@ def test_the_rules_name_files_that_exist():
 
 
 def test_the_reader_finds_what_a_person_would():
-    text = '# T\n\nThe host `a` says of [mends](mend.md) "goes on". It\nis well:\n\n| one | two words |\n|---|---|\n\n- An item. 1.5 s\n\n```sh\nmend\n```\n'
+    text = '# T\n\nThe host `a` says of [mends](mend.md) "goes on". It\nis well:\n\n| one | two words |\n|---|---|\n\n'
+    text += "- An item. 1.5 s\n\n```sh\nmend\n```\n"
     assert [found.partition("'")[2].partition("'")[0] for found in puzzling(text)] == ["mends", "says of"]
     assert list(cells(text)) == ["one", "two words"]
     assert [one for one in sentences(text) if one] == ["T", 'The host CODE says of mends "goes on".', "It is well:", "An item.", "1.5 s"]

@@ -65,7 +65,7 @@ pub(super) fn source(settings: &Settings<'_>, in_url: Option<&[u8]>) -> Result<P
 /// The one line of the file, or what is wrong with it.
 fn read(path: &Path) -> Result<String, String> {
     let cannot = |error: io::Error| match error.kind() {
-        io::ErrorKind::InvalidData => "is not UTF-8 text: write the password into it as UTF-8".to_owned(),
+        io::ErrorKind::InvalidData => "is not UTF-8 text: write the password as UTF-8".to_owned(),
         _ => format!("cannot be read: {error}"),
     };
     // Opening a pipe would wait for its writer.
@@ -77,8 +77,8 @@ fn read(path: &Path) -> Result<String, String> {
     let password = without_line_end(&text);
     match unprintable(password) {
         Some(problem) => Err(problem.to_owned()),
-        None if password.is_empty() => Err("is empty: write the password into it".to_owned()),
-        None if text.len() as u64 > LONGEST => Err(format!("is longer than {LONGEST} bytes: it holds no password")),
+        None if password.is_empty() => Err("is empty: write the password to it".to_owned()),
+        None if text.len() as u64 > LONGEST => Err(format!("is longer than {LONGEST} bytes: it cannot be a password")),
         None => Ok(password.to_owned()),
     }
 }

@@ -58,7 +58,7 @@ pub(super) fn options(own: &str) -> String {
 impl Session {
     /// Asks the server at the other end of a new connection for its standing, and verifies the bounds.
     pub(super) async fn start(client: Client, hold: Hold) -> Result<Self, Problem> {
-        let failed = cannot("ask what it is");
+        let failed = cannot("query its role");
         let row = ask(&client).await.map_err(failed)?;
         let standing = Standing::read(&row).map_err(failed)?;
         let backend = (row.try_get(7).map_err(failed)?, row.try_get(8).map_err(failed)?);

@@ -65,12 +65,27 @@ def test_a_page_is_short(page):
 
 
 # Besides the documents, what users read of the service, of `./dev` and of alerts.
-SPELLED = [*PAGES, "CHANGELOG.md", "dev", "packaging/dob-api.8", "src/config/settings.txt", "ansible/roles/monitoring/files/rules"]
+TEXTS = [
+    "dev",
+    "packaging/dob-api.8",
+    "src/config/settings.txt",
+    *sorted(str(path.relative_to(TOP)) for path in tracked("ansible/roles/monitoring/files/rules/*")),
+]
+
+
+@pytest.mark.parametrize("path", TEXTS)
+def test_a_text_for_users_has_no_puzzling_words(path):
+    text = (TOP / path).read_text()
+    assert [
+        f"'{match[0]}': write {instead}" for banned, instead in RULES["words"].items() for match in re.finditer(rf"\b(?:{banned})\b", text, re.I)
+    ] == []
 
 
 def test_no_word_is_misspelt():
     known = ",".join(RULES["spelling"]["known"])
-    ran = subprocess.run(["codespell", "--ignore-words-list", known, *SPELLED], cwd=TOP, capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        ["codespell", "--ignore-words-list", known, *PAGES, "CHANGELOG.md", *TEXTS], cwd=TOP, capture_output=True, text=True, check=False
+    )
     assert (ran.stdout + ran.stderr, ran.returncode) == ("", 0)
 
 

@@ -112,6 +112,16 @@ def test_capacity_has_the_figures_of_speed():
     assert statement and re.search(rf"{name} µs (?:a|per) name on the index and 40 µs (?:a|per) statement", " ".join(speed.split()))
 
 
+def test_the_way_to_aws_has_the_costs_of_terraform():
+    estimates, page = text("terraform/README.md"), " ".join(text("docs/deploy-aws.md").split())
+    [month] = re.findall(r"^\| `small`.*\| (\d+) \|$", estimates, re.M)
+    [nat] = re.findall(r"`nat` adds (\d+)", " ".join(estimates.split()))
+    assert set(re.findall(r"(\d+) dollars", page)) == {month}
+    assert f"and {nat} for `nat`" in page
+    [processors] = re.findall(r"^\| `small` \| \d+ \| \d+ \| (\d+) \|", estimates, re.M)
+    assert f"you need {processors} per region" in page
+
+
 def test_a_run_that_calls_itself_too_noisy_is_quoted_as_rough():
     if "Too noisy" in text("docs/speed.md"):
         assert [row for row in table("docs/capacity.md", "| | figure | source") if "./dev bench" in row[2] and not row[1].startswith("*rough*")] == []

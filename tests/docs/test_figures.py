@@ -114,7 +114,7 @@ def test_capacity_has_the_figures_of_speed():
 
 def test_the_way_to_aws_has_the_costs_of_terraform():
     estimates, page = text("terraform/README.md"), " ".join(text("docs/deploy-aws.md").split())
-    [month] = re.findall(r"^\| `small`.*\| (\d+) \|$", estimates, re.M)
+    [month] = re.findall(r"^\| `small`, .*\| (\d+) \|$", estimates, re.M)
     [nat] = re.findall(r"`nat` adds (\d+)", " ".join(estimates.split()))
     assert set(re.findall(r"(\d+) dollars", page)) == {month}
     assert f"and {nat} for `nat`" in page

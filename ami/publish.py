@@ -1,4 +1,4 @@
-"""Publishes an image: uploads its disk, registers it, copies it to the other region, shares it, prunes old ones."""
+"""Publishes an image: uploads its disk, registers it, copies it to the other region, shares it, removes old ones."""
 
 import argparse
 import hashlib
@@ -12,9 +12,9 @@ from tools import regions
 from tools.arguments import Parser
 
 EPILOG = """
-Prints a line REGION IMAGE for each region. Each build of a version has a serial: a file with the same packages as the newest build is
-that build, one with others becomes the next. What is there already is not done again, so after Ctrl-C or an error run
-the same command once more. Credentials and endpoints come from the environment, as for every client of AWS.
+Prints a line REGION IMAGE for each region. Each build of a version has a serial: a file with the same packages as the newest
+build is that build, one with others becomes the next. After Ctrl-C or an error run the same command again: it skips what is
+done already. Credentials and endpoints come from the environment, as for every AWS client.
 Undo: aws ec2 deregister-image --image-id IMAGE --delete-associated-snapshots
 """
 NAMED = re.compile(r"dob-api_(.+)_(amd64|arm64)\.raw")
@@ -23,14 +23,14 @@ NAMED = re.compile(r"dob-api_(.+)_(amd64|arm64)\.raw")
 def arguments():
     parser = Parser(prog="ami/publish", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", metavar="FILE", type=built, help="dob-api_VERSION_ARCH.raw, as './dev image' wrote it")
-    parser.add_argument("--region", default="a", help="where it is registered: the letter, or the cloud's name (default: %(default)s)")
+    parser.add_argument("--region", default="a", help="register it in this region: a letter, or the cloud's name (default: %(default)s)")
     others = [letter for letter in regions.NAMES if letter != "a"]
-    parser.add_argument("--copy-to", default=others, nargs="*", metavar="REGION", help=f"where it is copied to (default: {' '.join(others)})")
+    parser.add_argument("--copy-to", default=others, nargs="*", metavar="REGION", help=f"copy it to these regions (default: {' '.join(others)})")
     parser.add_argument("--share", default=[], nargs="+", metavar="ACCOUNT", help="accounts that may launch it")
     parser.add_argument(
-        "--keep", type=positive, default=5, metavar="N", help="how many images an architecture and a region keeps (default: %(default)s)"
+        "--keep", type=positive, default=5, metavar="N", help="keep this many images per architecture and region (default: %(default)s)"
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done, and change nothing")
     return parser.parse_args()
 
 

@@ -47,7 +47,7 @@ impl Answer for Admin {
         match request.uri.path() {
             "/live" => text(StatusCode::OK, "live\n"),
             "/ready" if self.lifecycle.is_draining() => {
-                text(StatusCode::SERVICE_UNAVAILABLE, "not ready: about to end\n")
+                text(StatusCode::SERVICE_UNAVAILABLE, "not ready: shutting down\n")
             }
             "/ready" => match self.store.check().await {
                 Ok(()) => text(StatusCode::OK, "ready\n"),

@@ -118,14 +118,14 @@ fn check_framing(head: &Parts, is_empty: bool) -> Result<(), Problem> {
         return Err(Problem::misframed("this is no proxy: send the request itself"));
     }
     if head.version == Version::HTTP_11 && head.headers.get_all(HOST).iter().count() != 1 {
-        return Err(Problem::misframed("the request must name its host once: send one Host header"));
+        return Err(Problem::misframed("the request needs exactly one Host header: send one"));
     }
     let mut encodings = head.headers.get_all(TRANSFER_ENCODING).iter();
     let is_known = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
     if is_empty || encodings.next().is_none_or(is_known) && encodings.next().is_none() {
         return Ok(());
     }
-    Err(Problem::misframed("the body is encoded in an unknown way: send it plain, or once chunked"))
+    Err(Problem::misframed("the body has an unknown transfer encoding: send it plain, or chunked once"))
 }
 
 /// Refuses a body that is compressed, in words that name the cause: read as JSON it would be called no text.
@@ -135,14 +135,14 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
     if names.all(|name| name.trim_ascii().is_empty() || name.trim_ascii().eq_ignore_ascii_case(b"identity")) {
         return Ok(());
     }
-    let detail = "compressed bodies are not read: send the body as it is, without Content-Encoding";
+    let detail = "compressed bodies are not supported: send the body without Content-Encoding";
     Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
 }
 
 /// The answer for a client that ended its half of the connection too early, should it still listen.
 #[must_use]
 pub fn abandoned() -> Response<Full<Bytes>> {
-    let detail = "the client closed its side before the answer had come: keep the connection open until then";
+    let detail = "the client closed its side of the connection before the answer: keep it open until then";
     refusal(&Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).closing())
 }
 

@@ -1,4 +1,4 @@
-//! The order of start and end.
+//! The order of start and stop.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -34,10 +34,10 @@ const ADMIN_CONNECTIONS: usize = 64;
 const OWN_FILES: usize = 64;
 const THREAD_FILES: usize = 4;
 
-/// With fewer connections nobody is served.
+/// Below this number of connections the service refuses to start.
 const LEAST_CONNECTIONS: usize = 16;
 
-/// How long an idle thread for names and password files stays: while there is one, each allocation takes a lock.
+/// How long an idle thread for name lookups and password files stays: a second thread makes each allocation take a lock.
 const THREAD_KEEP_ALIVE: Duration = Duration::from_millis(100);
 
 /// A listener that is being served.
@@ -78,7 +78,7 @@ fn run(config: Config, outlet: &Outlet) -> Result<ExitCode, String> {
     logging::init(config.log.clone(), outlet);
     let runtime = runtime()?;
     let ended = runtime.block_on(serve(config, outlet));
-    // A name that is being looked up, which nothing can interrupt, would hold up the end for seconds.
+    // A running name lookup cannot be interrupted and would delay the exit by seconds.
     runtime.shutdown_background();
     ended
 }
@@ -97,7 +97,7 @@ async fn serve(mut config: Config, outlet: &Outlet) -> Result<ExitCode, String> 
     }
     let admin_listener = bind("DOB_API_ADMIN_LISTEN", config.admin_listen)?;
     let mut registry = metrics::registry();
-    registry.register("log_lines_dropped", "Log lines that standard error did not take", outlet.dropped());
+    registry.register("log_lines_dropped", "Log lines dropped because standard error was not read", outlet.dropped());
     let store = Store::open(&config, &StoreMetrics::register(&mut registry))?;
 
     let lifecycle = Lifecycle::new();
@@ -131,7 +131,7 @@ async fn serve(mut config: Config, outlet: &Outlet) -> Result<ExitCode, String> 
         _ = terminate.recv() => true,
         _ = interrupt.recv() => false,
     };
-    tracing::info!("draining: SIGINT ends at once");
+    tracing::info!("draining: SIGINT stops the service at once");
     systemd::stopping(&config.manager);
     lifecycle.enter(Phase::Draining);
     let drained = async {
@@ -141,20 +141,20 @@ async fn serve(mut config: Config, outlet: &Outlet) -> Result<ExitCode, String> 
         lifecycle.enter(Phase::Closing);
         timeout(config.drain.timeout, all(serving)).await.is_ok()
     };
-    // Only a person ends the drain: a service manager, an orchestrator and an operator may send a SIGTERM each.
+    // Only SIGINT stops the drain: a service manager, an orchestrator and an operator may each send a SIGTERM.
     let complete = tokio::select! {
         complete = drained => complete,
         _ = interrupt.recv() => false,
     };
     if complete {
-        tracing::info!("ended");
+        tracing::info!("stopped");
         return Ok(ExitCode::SUCCESS);
     }
-    tracing::warn!(connections = server.open_connections(), "ended before all requests were answered");
+    tracing::warn!(connections = server.open_connections(), "stopped before all requests were answered");
     Ok(ExitCode::FAILURE)
 }
 
-/// Another thread that serves the same listeners on a runtime of its own.
+/// Another thread that serves the same listeners on its own runtime.
 fn serving_thread<H: Answer>(
     number: usize,
     server: &Arc<Server<H>>,
@@ -212,7 +212,7 @@ fn affordable(wished: usize, others: usize) -> Result<usize, String> {
     if affordable < least {
         let needed = others + least;
         return Err(format!(
-            "the limit of open files is {files} and must be {needed} at least: raise it by LimitNOFILE= or ulimit -n"
+            "the limit of open files is {files} and must be at least {needed}: raise it with LimitNOFILE= or ulimit -n"
         ));
     }
     if affordable < wished {
@@ -225,7 +225,7 @@ fn affordable(wished: usize, others: usize) -> Result<usize, String> {
     Ok(affordable.min(wished))
 }
 
-/// Prints where the service listens. Standard output may be a pipe that nobody reads: a thread of its own waits for it.
+/// Prints where the service listens. Standard output may be a pipe that nobody reads, so a separate thread waits for it.
 fn announce(text: String) {
     // A closed standard output is no reason not to serve, nor is a thread that cannot be started.
     let _ = thread::Builder::new().spawn(move || io::stdout().write_all(text.as_bytes()));

@@ -149,7 +149,7 @@ def test_each_playbook_that_can_be_killed_is_there():
 
 
 def test_the_page_of_pairs_tells_what_broke_and_which_alert_leads_where(tmp_path):
-    usual = {"victim": "a-db1", "acknowledged": 1000, "writes_failed": 2, "reads_failed": 0, "lost": 0, "uncarried": 3, "in_step": 40.2}
+    usual = {"victim": "a-db1", "acknowledged": 1000, "writes_failed": 2, "reads_failed": 0, "lost": 0, "uncarried": 3, "in_sync": 40.2}
     alerts = {"MemberDown": "alerts/member"}
     usual["bare_gap"] = 33.3
     trials = [

@@ -92,7 +92,7 @@ def test_a_dead_region_is_replaced_waits_when_it_returns_and_leads_again(whole, 
     if unsent:
         assert play(whole, "rejoin.yml", "-e", "target_region=a").returncode != 0
     regions.rejoin(whole, "a")
-    print(f"region a in step {time.monotonic() - begun:.1f} s after the command")
+    print(f"region a in sync {time.monotonic() - begun:.1f} s after the command")
 
     with client("b") as ledger:
         whole.playbook("failback.yml", "-e", "target_region=a")

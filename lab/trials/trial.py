@@ -45,7 +45,7 @@ class Trial:
                 with uninterrupted():
                     self.note(self.fault.end)
             if self.note(self.fault.recover):
-                self.mark("in step")
+                self.mark("in sync")
             self.note(self.ledger.goes_on)
         record = self.record()
         self.note(self.fault.afterwards)
@@ -97,7 +97,7 @@ class Trial:
             "lost": len(lost),
             "uncarried": len(uncarried),
             "unread": len(unread),
-            "in_step": round(self.marks["in step"] - over, 1) if "in step" in self.marks else None,
+            "in_sync": round(self.marks["in sync"] - over, 1) if "in sync" in self.marks else None,
             "events": [[round(at - begun, 2), what] for what, at in self.marks.items()],
             "leaders": self.leaders,
             "seconds": seconds(self.ledger.requests, begun),

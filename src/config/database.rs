@@ -57,8 +57,8 @@ pub(super) fn parse(settings: &Settings<'_>) -> Result<Option<Database>, ConfigE
         None => url::find(settings, "DOB_API_ADMIN_DATABASE_URL")?,
     };
     let Some(postgres) = url::find(settings, "DATABASE_URL")? else {
-        let needless =
-            admin.map(|_| ConfigError::new("DATABASE_URL", "name the database that the administrator is to make"));
+        let needless = admin
+            .map(|_| ConfigError::new("DATABASE_URL", "set it to the database that the administrator's URL creates"));
         return needless.map_or(Ok(None), Err);
     };
     if postgres.get_user().is_none_or(str::is_empty) {

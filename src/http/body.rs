@@ -34,7 +34,7 @@ where
     let bytes = match collected {
         Ok(collected) => collected.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
-        Err(_) => return Err(Problem::misframed("the body ended early or is badly chunked: send all of it")),
+        Err(_) => return Err(Problem::misframed("the body is incomplete or badly chunked: send all of it")),
     };
     parse(&bytes).map(|person| person.date_of_birth)
 }

@@ -204,7 +204,7 @@ impl Host {
             return;
         }
         if let Ok(Ok(())) = timeout(PROBE_DEADLINE, session.end(&backends)).await {
-            tracing::warn!(backends = backends.len(), "ended backends of the database whose statements were given up");
+            tracing::warn!(backends = backends.len(), "terminated database backends with abandoned statements");
         } else {
             self.abandoned().extend(backends);
         }

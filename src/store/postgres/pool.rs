@@ -106,7 +106,7 @@ impl ManageConnection for Manager {
     }
 
     async fn is_valid(&self, session: &mut Session) -> Result<(), Problem> {
-        session.probe().await.map(drop).map_err(cannot("ask what it is"))
+        session.probe().await.map(drop).map_err(cannot("query its role"))
     }
 
     fn has_broken(&self, session: &mut Session) -> bool {

@@ -69,7 +69,7 @@ impl Work for Reads {
         let answer = |day| match day {
             Some(Day(Some(date_of_birth))) => Ok(Reading { date_of_birth: Some(date_of_birth), source }),
             Some(Day(None)) => {
-                lane.unusable(link, "a row holds a day that is no date of birth");
+                lane.unusable(link, "a row contains an invalid date of birth");
                 Err(Refusal::Final(StoreError::Unreadable))
             }
             None if source == Source::Primary => Ok(Reading { date_of_birth: None, source }),

@@ -46,7 +46,7 @@ pub(super) type Backend = (i32, i64);
 impl Session {
     /// Asks the server at the other end of a new connection for its standing, and verifies the bounds.
     pub(super) async fn start(client: Client, hold: Hold, has_fixed_path: bool) -> Result<Self, Problem> {
-        let failed = cannot("ask what it is");
+        let failed = cannot("query its role");
         let (role_settings, row) = join(bounds::take_back(&client), ask(&client)).await;
         let row = row.map_err(failed)?;
         let standing = Standing::read(&row).map_err(failed)?;

@@ -151,7 +151,7 @@ impl View {
         {
             None => self.hosts[index].1.problem.as_deref(),
             Some(epoch) if self.newest.is_some_and(|newest| newest.system == epoch.system) => {
-                Some("is a former primary that another host has replaced")
+                Some("is a former primary: another host was promoted")
             }
             Some(_) => Some("belongs to another cluster (its system identifier differs): remove it from DATABASE_URL"),
         }

@@ -69,7 +69,7 @@ impl Work for Writes {
             return Err(Failure::lost("superseded", "another host was promoted meanwhile"));
         }
         if usize::try_from(rows) != Ok(names.len()) {
-            return Err(Failure::lost("late", "the server came to the statement too late"));
+            return Err(Failure::lost("late", "the server started the statement too late"));
         }
         Ok(batch.iter().map(|_| Ok(())).collect())
     }

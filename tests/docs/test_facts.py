@@ -116,6 +116,8 @@ def test_a_workflow_names_no_region_but_those_of_the_project(path):
     assert set(re.findall(r"\b[a-z]{2}(?:-[a-z]+)+-\d\b", text(path))) <= set(NAMES.values())
     chosen = re.findall(r"region == '(\w)' && '([\w-]+)' \|\| '([\w-]+)'", text(path))
     assert chosen == [("a", NAMES["a"], NAMES["b"])] * len(chosen)
+
+
 @pytest.mark.parametrize("page", [str(path.relative_to(TOP)) for path in tracked("docs/runbooks/*.md")])
 def test_a_runbook_names_no_major_version_but_those_of_the_example(page):
     found = [int(version) for version in VERSIONS.findall(text(page))]

@@ -61,7 +61,7 @@ def test_a_renamed_host_keeps_its_place_and_its_thief_gets_none(cloud, renamed):
     assert f"{primary} is a-db1 by its address" in " ".join(done.stderr.split())
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def rogue(cloud):  # noqa: F811
     """Instances that are tagged as hosts: one beside the others, and one at a host's address in a network that is not ours."""
     ec2 = client("ec2", EC2)
@@ -76,8 +76,7 @@ def rogue(cloud):  # noqa: F811
         for one in instances(subnet_id=place)
         if one["PrivateIpAddress"] == address
     ]
-    yield ids
-    ec2.terminate_instances(InstanceIds=ids)
+    return ids
 
 
 def test_an_instance_that_is_tagged_as_a_host_is_none_and_is_named(cloud, rogue):  # noqa: F811

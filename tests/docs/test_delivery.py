@@ -207,6 +207,12 @@ def test_a_secret_is_in_the_step_that_needs_it_and_nowhere_else(path):
                 assert all("./dev play" in later["run"] for later in job["steps"][number + 1 :]), "a program runs beside the authority's key"
 
 
+@pytest.mark.parametrize(("path", "job"), JOBS)
+def test_a_token_that_may_write_is_in_one_step(path, job):
+    if "github.token" in str({**job, "steps": None}):
+        assert set(job["permissions"].values()) == {"read"}
+
+
 def test_no_job_that_nobody_approves_has_a_key_that_signs():
     for name, wanted in workflows.SETTINGS["environments"].items():
         assert wanted["reviewers"] or not {"AUTHORITY_KEY", "APT_SIGNING_KEY"} & set(wanted["secrets"]), name

@@ -62,9 +62,10 @@ class InventoryModule(BaseInventoryPlugin):
             for name, instance in hosts:
                 self.add(name, instance, letter, names[letter])
             for one in foreign:
+                place = one.get("PrivateIpAddress", "no address")
                 self.display.warning(
-                    f"{one['InstanceId']} in {names[letter]} is tagged as a host of dob-api, and stands at {one.get('PrivateIpAddress', 'no address')} "
-                    "in another place than any host of regions.json: it is left out; look who tagged it"
+                    f"{one['InstanceId']} in {names[letter]} is tagged as a host of dob-api and stands at {place}, where regions.json has none: "
+                    "it is left out; look who tagged it"
                 )
 
     def add(self, name, instance, letter, region):

@@ -57,7 +57,11 @@ class Trial:
         packed = self.folder / "database.tar"
         self.run("tar", "-cf", packed, *(f"--exclude={path}" for path in LEFT_OUT), "-C", rootfs, ".")
         self.run("tar", "-rf", packed, "-C", TOP / "packaging/tests", "--transform=s|^|usr/local/bin/|", "database-entrypoint")
-        changes = ('ENTRYPOINT ["database-entrypoint"]', "VOLUME /var/lib/postgresql/data", "ENV PATH=/usr/local/bin:/usr/lib/postgresql/17/bin:/usr/bin:/bin")
+        changes = (
+            'ENTRYPOINT ["database-entrypoint"]',
+            "VOLUME /var/lib/postgresql/data",
+            "ENV PATH=/usr/local/bin:/usr/lib/postgresql/17/bin:/usr/bin:/bin",
+        )
         self.run("podman", "import", "--quiet", *(part for change in changes for part in ("--change", change)), packed, DATABASE)
         packed.unlink()
 

@@ -8,7 +8,6 @@ history: two regions that do not see each other choose the same number. So the W
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 
@@ -20,23 +19,20 @@ short_description: Reads which history of WAL a host holds
 options:
   action:
     description: What to read. timelines is the chain of timelines; digests are of the WAL before some positions; count is the number of
-      transactions that were committed after a position. cut reads nothing; it ends the WAL of a standby at a position that it has not replayed.
-    choices: [timelines, digests, count, cut]
+      transactions that were committed after a position.
+    choices: [timelines, digests, count]
     required: true
     type: str
   data: {description: PostgreSQL's data folder, required: true, type: str}
   binaries: {description: The folder of PostgreSQL's programs, required: true, type: str}
   ends: {description: Positions in the WAL, type: list, elements: int, default: []}
   beyond: {description: A position in the WAL, type: int, default: 0}
-  aside: {description: Where cut puts the WAL after that position, type: str, default: ""}
   archive: {description: A command that fetches a WAL file that is not on the host any more, type: list, elements: str, default: []}
 author: [dob-api]
 """
 PAGE, LONG_HEADER = 8192, 40
 AT = re.compile(r"error in WAL record at ([0-9A-F]+/[0-9A-F]+): (.*)")
 NEXT = re.compile(r"(?:invalid record length|record with incorrect prev-link [0-9A-F/]+) at ([0-9A-F]+/[0-9A-F]+)")
-SEGMENT = re.compile(r"[0-9A-F]{8}([0-9A-F]{8})([0-9A-F]{8})(?:\.partial)?")
-STANDBY = ("shut down in recovery", "in archive recovery")
 MISSING = re.compile(r'could not find file "([0-9A-F]{24})"')
 POSITION = """select coalesce(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), '0/0')::pg_lsn - '0/0', 0 where pg_is_in_recovery()
 union all select pg_current_wal_flush_lsn() - '0/0', ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::int
@@ -71,8 +67,6 @@ def parse_control(said):
             "redo": number(fields["Latest checkpoint's REDO location"]),
             # Between its promotion and its first checkpoint, only the second knows the new one.
             "timeline": max(int(fields["Latest checkpoint's TimeLineID"]), int(fields["Min recovery ending loc's timeline"])),
-            # How far a standby that was killed is known to have replayed; of a former primary nothing is.
-            "replayed": number(fields["Minimum recovery ending location"]) if fields["Database cluster state"] in STANDBY else 0,
         }
     except (KeyError, ValueError) as error:
         raise Unreadable(f"pg_controldata prints nothing usable: {error}") from None
@@ -115,52 +109,6 @@ def skipped(said):
     """How many bytes pg_waldump left out before the first record, beyond the header of a page."""
     found = re.search(r"^first record is after .* skipping over (\d+) bytes?", said, re.M)
     return max(0, int(found[1]) - LONG_HEADER) if found else 0
-
-
-def cut(data, control, fork, aside):
-    """Ends the WAL of a standby at a position that it has not replayed, and returns the files whose former content was put aside.
-
-    Patroni decides by the control file whether to rewind. It knows nothing of WAL that was received and not replayed, and PostgreSQL would
-    replay it when it starts. No page on the disk has anything of it.
-    """
-    if not 0 < control["replayed"] <= fork or control["redo"] > fork:
-        return []
-    moved, size = [], control["segment"]
-    for name in sorted(os.listdir(f"{data}/pg_wal")):
-        if name.endswith(".history") and begins(f"{data}/pg_wal/{name}") >= fork:
-            # Of a timeline that only this host has, or one that the standby hears of again.
-            os.makedirs(aside, mode=0o700, exist_ok=True)
-            os.rename(f"{data}/pg_wal/{name}", f"{aside}/{name}")
-            moved.append(name)
-            continue
-        found = SEGMENT.fullmatch(name)
-        start = found and (int(found[1], 16) << 32) + int(found[2], 16) * size
-        if not found or start + size <= fork or not holds(f"{data}/pg_wal/{name}", start):
-            continue
-        os.makedirs(aside, mode=0o700, exist_ok=True)
-        if start >= fork:
-            os.rename(f"{data}/pg_wal/{name}", f"{aside}/{name}")
-        else:
-            shutil.copy2(f"{data}/pg_wal/{name}", f"{aside}/{name}")
-            with open(f"{data}/pg_wal/{name}", "r+b") as file:
-                file.seek(fork - start)
-                file.write(bytes(size - (fork - start)))
-                file.flush()
-                os.fsync(file.fileno())
-        moved.append(name)
-    return moved
-
-
-def begins(path):
-    """Where the timeline of a history file begins."""
-    with open(path) as file:
-        return parse_history(file.read(), 0)[-1]["begin"]
-
-
-def holds(path, start):
-    """Whether a file holds the WAL that its name says. One that was recycled has an older address."""
-    with open(path, "rb") as file:
-        return int.from_bytes(file.read(16)[8:], "little") == start
 
 
 class Host:
@@ -281,7 +229,10 @@ class Host:
         """Whether WAL follows in the file after the one in which it seems to end. A file that was recycled has an older address."""
         following = stopped // self.segment + 1
         path = f"{folder}/{self.name(timeline, following)}"
-        return os.path.exists(path) and holds(path, following * self.segment)
+        if not os.path.exists(path):
+            return False
+        with open(path, "rb") as file:
+            return int.from_bytes(file.read(16)[8:], "little") == following * self.segment
 
     def digest(self, end):
         """A digest of the WAL just before a position, or none if it is not there. Too little of it would say nothing."""
@@ -312,26 +263,17 @@ class Host:
 
 def main():
     arguments = {
-        "action": {"type": "str", "required": True, "choices": ["timelines", "digests", "count", "cut"]},
+        "action": {"type": "str", "required": True, "choices": ["timelines", "digests", "count"]},
         "data": {"type": "str", "required": True},
         "binaries": {"type": "str", "required": True},
         "ends": {"type": "list", "elements": "int", "default": []},
         "beyond": {"type": "int", "default": 0},
-        "aside": {"type": "str", "default": ""},
         "archive": {"type": "list", "elements": "str", "default": []},
     }
     module = AnsibleModule(arguments, supports_check_mode=True)
     given = module.params
     if not os.path.exists(f"{given['data']}/global/pg_control"):
         module.exit_json(changed=False, empty=True, timelines=[], digests={}, transactions=0)
-    if given["action"] == "cut":
-        if os.path.exists(f"{given['data']}/postmaster.pid") and Host.ask():
-            module.fail_json(msg="PostgreSQL runs: its WAL is not touched")
-        if module.check_mode:
-            module.exit_json(changed=False, moved=[])
-        control = parse_control(Host.run(f"{given['binaries']}/pg_controldata", f"--pgdata={given['data']}"))
-        moved = cut(given["data"], control, given["beyond"], given["aside"])
-        module.exit_json(changed=bool(moved), moved=moved)
     with tempfile.TemporaryDirectory() as scratch:
         try:
             host = Host(given["data"], given["binaries"], given["archive"], scratch)

@@ -54,7 +54,6 @@ rmgr: Transaction len (rec/tot):    421/   421, tx:        742, lsn: 0/100000C0,
 CONTROL = """\
 pg_control version number:            1700
 Database system identifier:           7713786928549548559
-Database cluster state:               in production
 Latest checkpoint location:           0/A000080
 Latest checkpoint's REDO location:    0/A000028
 Latest checkpoint's TimeLineID:       2
@@ -85,9 +84,7 @@ def test_commits_are_counted_and_nothing_else():
 
 def test_a_promotion_that_only_the_end_of_recovery_knows_counts():
     found = wal_history.parse_control(CONTROL)
-    assert found == {"system": "7713786928549548559", "segment": 16777216, "redo": 0xA000028, "timeline": 3, "replayed": 0}
-    killed = CONTROL.replace("in production", "in archive recovery").replace("location:     0/0", "location:     0/F006090")
-    assert wal_history.parse_control(killed)["replayed"] == 0xF006090
+    assert found == {"system": "7713786928549548559", "segment": 16777216, "redo": 0xA000028, "timeline": 3}
     with pytest.raises(wal_history.Unreadable):
         wal_history.parse_control("pg_controldata: error: could not read file\n")
 
@@ -266,69 +263,6 @@ def test_two_promotions_at_the_same_position_are_two_histories(promoted_at_one_p
     with pytest.raises(wal_history.Unreadable):
         pathlib.Path(one.wal, one.name(2, found["fork"] // one.segment)).unlink()
         one.committed(found["fork"])
-
-
-@pytest.fixture
-def received_and_not_replayed(monkeypatch):
-    """Two standbys that were killed with WAL that they had not replayed: four rows; and the position up to which they had."""
-    folder = pathlib.Path(subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip())
-    shutil.chown(folder, "postgres")
-    binaries = next(iter(sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))))
-    monkeypatch.setattr(wal_history.Host, "ask", lambda _: None)
-    primary, running = Server(folder, "primary", binaries), []
-    try:
-        primary.run("initdb", f"--pgdata={primary.data}", "--auth=trust", "--username=postgres", "--no-sync")
-        primary.start()
-        running.append(primary)
-        primary.sql("create table rows (number int)")
-        standbys = [primary.copy(name) for name in ("one", "two")]
-        for server in standbys:
-            server.start()
-            running.append(server)
-        last = primary.sql("insert into rows values (0) returning pg_current_wal_insert_lsn()").split()[0]
-        ends = "select coalesce(pg_last_wal_replay_lsn(), '0/0')"
-        for server in standbys:
-            nspawn.wait_until(lambda server=server: server.sql(f"select '{last}'::pg_lsn < ({ends})") == "t", "a standby follows")
-            server.sql("select pg_wal_replay_pause()")
-            nspawn.wait_until(lambda server=server: server.sql("select pg_get_wal_replay_pause_state()") == "paused", "it pauses")
-        # One row comes into a file of its own.
-        for statement in ["insert into rows values (1), (2), (3)", "select pg_switch_wal()", "insert into rows values (4)"]:
-            primary.sql(statement)
-        end = primary.sql("select pg_current_wal_flush_lsn()")
-        for server in standbys:
-            received = f"select pg_last_wal_receive_lsn() >= '{end}'"
-            nspawn.wait_until(lambda server=server, received=received: server.sql(received) == "t", "a standby has all")
-        replayed = max(wal_history.number(server.sql(ends)) for server in standbys)
-        while running:
-            running.pop().stop()
-        yield standbys, replayed, running
-    finally:
-        for server in running:
-            server.stop()
-        shutil.rmtree(folder)
-
-
-def test_wal_that_a_killed_standby_did_not_replay_ends_at_the_fork(received_and_not_replayed):
-    (cut, left), fork, running = received_and_not_replayed
-    assert cut.history().chain[-1]["end"] > fork
-    control = wal_history.parse_control(cut.run("pg_controldata", f"--pgdata={cut.data}"))
-    # A timeline that only this host has, and one that it shares.
-    for name, begin in (("00000009", fork), ("00000008", fork - 8)):
-        (cut.data / f"pg_wal/{name}.history").write_text(f"1\t{wal_history.printed(begin)}\tno recovery target specified\n")
-    moved = wal_history.cut(str(cut.data), control, fork, f"{cut.folder}/aside")
-    (cut.data / "pg_wal/00000008.history").unlink()
-    assert len(moved) == 3 and "00000009.history" in moved and moved == sorted(path.name for path in (cut.folder / "aside").iterdir())
-    assert cut.history().chain[-1]["end"] == fork
-    # A page may have what was replayed: nothing is cut that a rewind would have to take back, nor of a former primary.
-    assert wal_history.cut(str(left.data), control | {"replayed": fork + 8}, fork, f"{cut.folder}/none") == []
-    assert wal_history.cut(str(left.data), control | {"replayed": 0}, fork, f"{cut.folder}/none") == []
-    assert not (cut.folder / "none").exists()
-    for server in (cut, left):
-        server.start()
-        running.append(server)
-    count = "select count(*) from rows"
-    nspawn.wait_until(lambda: left.sql(count) == "5", "the other one replays what it received")
-    assert (cut.sql(count), wal_history.number(cut.sql("select pg_last_wal_replay_lsn()"))) == ("1", fork)
 
 
 def test_the_timelines_of_a_region_are_those_that_its_hosts_began():

@@ -120,7 +120,8 @@ impl Host {
         }
         let (heard, round_trip) = (Instant::now(), started.elapsed());
         let opened = async {
-            let session = self.pool.dedicated_connection().await?;
+            // Large, and awaited seldom.
+            let session = Box::pin(self.pool.dedicated_connection()).await?;
             let problem = session.examine(session.standing).await?;
             Ok((Arc::new(session), problem))
         };

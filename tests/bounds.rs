@@ -184,6 +184,7 @@ fn settings_that_a_stolen_password_gives_the_role_neither_stop_nor_redirect_the_
         let table = "CREATE TABLE evil.users (username text PRIMARY KEY, date_of_birth date);";
         steal(&role, &(table.to_owned() + &OWN_SETTINGS.map(set).concat())).unwrap();
         database.server.terminate_sessions(&database.name);
+        until("the service has new sessions", || service.get("/hello/ada").status == 200);
         service.greets("ada", EARLIER);
         service.save("ada", LATER);
         let fresh = Launch::postgres(role.url()).start();
@@ -207,7 +208,7 @@ fn a_role_does_not_open_for_itself_what_an_administrator_has_closed() {
     let role = Role::new(&database.server, &database.name);
     role.arrange("GRANT CREATE ON SCHEMA public TO APP");
     let service = Launch::postgres(role.url()).set("DOB_API_WRITE_PATIENCE", "1s").start();
-    service.save("ada", EARLIER);
+    until("a write is taken", || service.put("/hello/ada", &body(EARLIER)).status == 204);
     steal(&role, "ALTER ROLE CURRENT_USER SET default_transaction_read_only = 'off'").unwrap();
     database
         .client()

@@ -218,12 +218,10 @@ fn a_role_does_not_open_for_itself_what_an_administrator_has_closed() {
     until("the service takes no writes", || service.put("/hello/ada", &body(LATER)).status == 503);
     service.greets("ada", EARLIER);
     until("the log names the setting", || service.log().contains("default_transaction_read_only"));
-    database
-        .client()
-        .batch_execute(&format!(
-            "SET default_transaction_read_only = off; ALTER DATABASE {} RESET default_transaction_read_only",
-            database.name
-        ))
+    let mut administrator = database.client();
+    administrator.batch_execute("SET default_transaction_read_only = off").unwrap();
+    administrator
+        .batch_execute(&format!("ALTER DATABASE {} RESET default_transaction_read_only", database.name))
         .unwrap();
     until("writes are taken again", || service.put("/hello/ada", &body(LATER)).status == 204);
     // A role that closes it for itself is obeyed, because closing is how operators move the primary; the log names it.

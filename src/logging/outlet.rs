@@ -137,7 +137,7 @@ mod tests {
     const LINE: &[u8] = &[b'x'; 1024];
 
     #[test]
-    fn nobody_waits_for_a_reader_and_the_loss_is_reported_once_there_is_one() {
+    fn lost_log_lines_are_reported_once_they_are_read_and_delay_nothing() {
         let (out, mut reader) = UnixStream::pair().unwrap();
         let (report, reports) = mpsc::channel();
         let outlet = Outlet::new(out, move |lines| report.send(lines).unwrap());

@@ -15,9 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What that thread needs in bytes, far below the usual 2 MiB: a service with little memory needs them for its clients.
 const STACK: usize = 128 * 1024;
 
-/// Text on its way to a pipe that may be full. To push never blocks: a thread of its own writes. It does not stay: with a second
-/// thread each allocation of the whole process takes a lock, which costs a request some 5 % of its time (musl). Clones share the
-/// queue.
+/// Text on its way to a pipe that may be full. A push never blocks: a separate thread writes. The thread stops when idle,
+/// because with a second thread each allocation of the process takes a lock, about 5 % of a request's time (musl). Clones share
+/// the queue.
 #[derive(Clone)]
 pub struct Outlet(Arc<Shared>);
 

@@ -1,6 +1,6 @@
 """What a host of the cloud finds there: its metadata service, and the parameter store of a region.
 
-Usage: cloud.py STATE CERTIFICATE. STATE is a JSON file, read again for each request:
+Usage: cloud.py STATE CERTIFICATE. STATE is a JSON file, read anew for each request:
     user_data, role, region, parameters {name: value}, denied [name ...], session {AccessKeyId, SecretAccessKey, Token}
 Without user_data or role the metadata service has none, as on an instance that was launched without. Also for tests:
 disabled (no metadata at all), stolen (a session that the host is given but the store does not know), held (the store

@@ -28,7 +28,7 @@ class Account:
         self.client = functools.cache(lambda service, region="eu-west-1": boto3.client(service, region_name=region, endpoint_url=CLOUD, **self.keys))
 
     def apply(self):
-        """The first steps of terraform/README.md."""
+        """The first steps of docs/deploy-aws.md."""
         environment = {"AWS_ENDPOINT_URL": CLOUD, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
         cloud.run = self.run
         made = cloud.Configuration(self.place.owner.folder / "account", environment)

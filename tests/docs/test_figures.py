@@ -5,10 +5,9 @@ import re
 import pytest
 
 import test_style
-from conftest import TOP, tracked
 from test_facts import SETTINGS, text
 
-PAGES = [path for path in map(lambda path: str(path.relative_to(TOP)), tracked("*.md")) if path != "CHANGELOG.md"]
+PAGES = test_style.PAGES
 # What `[19 to 26 s](faults.md)` without a fault sums up: the loss of the primary's host or zone.
 FAILOVER = ("host-killed", "host-frozen", "zone-cut")
 
@@ -111,6 +110,16 @@ def test_capacity_has_the_figures_of_speed():
     assert f"{service} + {database} µs; {growth} times as much with 10 million users" in page
     statement, name = re.search(r"40 µs per statement plus ([\d.]+) µs per name", page)[0], re.search(r"plus ([\d.]+) µs", page)[1]
     assert statement and re.search(rf"{name} µs (?:a|per) name on the index and 40 µs (?:a|per) statement", " ".join(speed.split()))
+
+
+def test_the_way_to_aws_has_the_costs_of_terraform():
+    estimates, page = text("terraform/README.md"), " ".join(text("docs/deploy-aws.md").split())
+    [month] = re.findall(r"^\| `small`, .*\| (\d+) \|$", estimates, re.M)
+    [nat] = re.findall(r"`nat` adds (\d+)", " ".join(estimates.split()))
+    assert set(re.findall(r"(\d+) dollars", page)) == {month}
+    assert f"and {nat} for `nat`" in page
+    [processors] = re.findall(r"^\| `small` \| \d+ \| \d+ \| (\d+) \|", estimates, re.M)
+    assert f"you need {processors} per region" in page
 
 
 def test_a_run_that_calls_itself_too_noisy_is_quoted_as_rough():

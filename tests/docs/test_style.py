@@ -1,6 +1,7 @@
 """Markdown files are easy to read: no puzzling words, no long sentences, no paragraphs in tables, no long pages. style.toml has the rules."""
 
 import re
+import subprocess
 import tomllib
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from conftest import TOP, tracked
 
 RULES = tomllib.loads((TOP / "tests/docs/style.toml").read_text())
-PAGES = [path for path in map(lambda path: str(path.relative_to(TOP)), tracked("*.md")) if path != "CHANGELOG.md"]
+PAGES = [page for page in (str(path.relative_to(TOP)) for path in tracked("*.md")) if page != "CHANGELOG.md"]
 CONVERTED = [page for page in PAGES if page not in RULES["not_yet"]]
 
 
@@ -63,12 +64,38 @@ def test_a_page_is_short(page):
     assert len((TOP / page).read_text().splitlines()) <= limit
 
 
+# Besides the documents, what users read of the service, of `./dev` and of alerts.
+TEXTS = [
+    "dev",
+    "packaging/dob-api.8",
+    "src/config/settings.txt",
+    *sorted(str(path.relative_to(TOP)) for path in tracked("ansible/roles/monitoring/files/rules/*")),
+]
+
+
+@pytest.mark.parametrize("path", TEXTS)
+def test_a_text_for_users_has_no_puzzling_words(path):
+    text = (TOP / path).read_text()
+    assert [
+        f"'{match[0]}': write {instead}" for banned, instead in RULES["words"].items() for match in re.finditer(rf"\b(?:{banned})\b", text, re.I)
+    ] == []
+
+
+def test_no_word_is_misspelt():
+    known = ",".join(RULES["spelling"]["known"])
+    ran = subprocess.run(
+        ["codespell", "--ignore-words-list", known, *PAGES, "CHANGELOG.md", *TEXTS], cwd=TOP, capture_output=True, text=True, check=False
+    )
+    assert (ran.stdout + ran.stderr, ran.returncode) == ("", 0)
+
+
 def test_the_rules_name_files_that_exist():
     assert {*RULES["not_yet"], *RULES["pages"], *RULES["references"]["files"]} - {*PAGES} == set()
 
 
 def test_the_reader_finds_what_a_person_would():
-    text = '# T\n\nThe host `a` says of [mends](mend.md) "goes on". It\nis well:\n\n| one | two words |\n|---|---|\n\n- An item. 1.5 s\n\n```sh\nmend\n```\n'
+    text = '# T\n\nThe host `a` says of [mends](mend.md) "goes on". It\nis well:\n\n| one | two words |\n|---|---|\n\n'
+    text += "- An item. 1.5 s\n\n```sh\nmend\n```\n"
     assert [found.partition("'")[2].partition("'")[0] for found in puzzling(text)] == ["mends", "says of"]
     assert list(cells(text)) == ["one", "two words"]
     assert [one for one in sentences(text) if one] == ["T", 'The host CODE says of mends "goes on".', "It is well:", "An item.", "1.5 s"]

@@ -236,7 +236,7 @@ def test_a_workflow_installs_nothing_by_a_package_manager_of_its_own(path):
     assert not re.search(r"run:.*\b(pip|pipx|npm|cargo|gem|go) install|run:.*\bcurl\b", path.read_text())
 
 
-def test_every_variable_and_secret_of_a_workflow_stands_in_the_settings_and_the_other_way_round():
+def test_every_variable_and_secret_of_a_workflow_is_in_the_settings_and_vice_versa():
     text = "".join(path.read_text() for path in workflows.FILES)
     secrets = {secret for one in workflows.SETTINGS["environments"].values() for secret in one["secrets"]}
     assert workflows.variables(text) == set(workflows.SETTINGS["variables"])

@@ -58,7 +58,7 @@ def tags_of(described):
 
 
 class Image:
-    """What is published: a file, and what its name says of it."""
+    """The published file, and the facts in its name."""
 
     def __init__(self, file):
         self.file, (self.version, self.arch) = file, NAMED.fullmatch(os.path.basename(file)).groups()

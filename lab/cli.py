@@ -77,7 +77,7 @@ def show(arguments):
             text = status.show(cluster)
             # From the top of an empty screen, in one piece.
             print(f"\x1b[H\x1b[2J{text}\n\nCtrl-C ends this", flush=True)
-            # The pace of a picture that is drawn anew, not a wait for anything.
+            # The refresh interval of the display, not a wait for anything.
             time.sleep(PACE_S)
 
 
@@ -120,7 +120,7 @@ def replace(arguments):
     cluster = current()
     machine = host(cluster, arguments.host)
     if machine.place.kind == "balancer":
-        raise Unusable(f"{machine.name} is no host of the playbooks, they could not make it anew: replace a database or a service host")
+        raise Unusable(f"{machine.name} is not managed by the playbooks, so they could not restore it: replace a database or a service host")
     cluster.replace(machine)
     tell(f"{machine.name} is up with an empty disk: './dev cluster play site.yml' makes it what it was")
 

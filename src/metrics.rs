@@ -1,4 +1,4 @@
-//! What a person on call needs in numbers. Labels are routes, operations and hosts, never user names.
+//! Metrics for the person on call. Labels are routes, operations and hosts, never user names.
 
 use std::time::Duration;
 
@@ -187,7 +187,7 @@ impl StoreMetrics {
         }
     }
 
-    /// Notes whether a host is silent.
+    /// Records whether a host is silent (unreachable).
     pub fn set_silent(&self, host: &str, silent: bool) {
         self.silent.get_or_create(&[("host", host.to_owned())]).set(silent.into());
     }

@@ -268,7 +268,7 @@ fn connections_over_the_limit_are_told_so_until_others_leave() {
 }
 
 #[test]
-fn a_flood_of_requests_whose_answers_nobody_reads_is_held_back() {
+fn a_flood_of_requests_whose_answers_are_not_read_is_throttled() {
     let service = Launch::embedded().start();
     let before = service.resident_kib();
     let flood = service.connect();

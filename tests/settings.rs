@@ -247,7 +247,7 @@ fn health_asks_what_the_address_stands_for() {
 }
 
 #[test]
-fn a_limit_of_open_files_under_which_nobody_could_be_served_is_named() {
+fn a_limit_of_open_files_that_is_too_low_to_serve_is_reported() {
     let limited = |files: u32| {
         let mut command = process::command("prlimit");
         command.args([&format!("--nofile={files}:{files}"), BINARY]);

@@ -303,7 +303,7 @@ fn services_that_start_together_create_each_thing_once() {
 }
 
 #[test]
-fn the_role_that_is_created_may_do_no_more_than_it_needs() {
+fn the_role_that_is_created_has_only_the_privileges_it_needs() {
     let server = Server::start();
     let application = Application { server: &server, role: "app", database: "greetings" };
     server.client("postgres").batch_execute("CREATE TABLE others (secret text)").unwrap();

@@ -87,7 +87,7 @@ def test_published_again_it_changes_nothing(aws, disk):
     assert "has other bytes: release a new version" in publish(file, status=1).stderr
 
 
-def test_an_upload_that_broke_off_goes_on_where_it_was(aws, disk):
+def test_an_interrupted_upload_continues_where_it_stopped(aws, disk):
     file = disk("1.0.0")
     emulator.refuse_after = 15
     assert "no more blocks are taken" in publish(file, status=1).stderr
@@ -100,7 +100,7 @@ def test_an_upload_that_broke_off_goes_on_where_it_was(aws, disk):
     assert stored(aws, image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"], file.stat().st_size) == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def test_interrupted_it_says_how_to_go_on_and_does(aws, owner, disk):
+def test_after_an_interrupt_it_says_how_to_continue_and_does(aws, owner, disk):
     file = disk("1.0.0", blocks=300)
     process = owner.spawn(*INTERRUPTIBLE, TOP / "ami/publish", file, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     nspawn.wait_until(lambda: len(emulator.puts) > 20, "some blocks arrive", 60)
@@ -150,7 +150,7 @@ def test_a_wrong_file_is_refused_in_one_sentence(aws, tmp_path, name):
     assert said.startswith("ami/publish: ") and said.count("\n") == 1, said
 
 
-def test_on_a_terminal_the_progress_is_one_line_drawn_anew(aws, disk):
+def test_on_a_terminal_the_progress_is_one_line_that_is_redrawn(aws, disk):
     master, terminal = pty.openpty()
     process = subprocess.Popen([TOP / "ami/publish", disk("1.0.0")], stderr=terminal, stdout=subprocess.PIPE)
     process.communicate(timeout=120)

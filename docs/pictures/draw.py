@@ -23,13 +23,15 @@ STYLE = """
   .ground { fill: #ffffff; stroke: none; } .area { fill: #f4f6f8; } .zone { fill: #e9edf1; stroke-dasharray: 5 4; }
   .network { fill: #ffffff; stroke: #6d4ba3; } .public { fill: #e3f1ea; stroke: none; } .private { fill: #e4edf8; stroke: none; }
   .data { stroke: #1f6f54; stroke-width: 2; } .service { stroke: #225ea8; stroke-width: 2; } .danger { stroke: #b3362b; stroke-width: 2; }
-  path { fill: none; stroke: #3b4a58; stroke-width: 1.6; } path.store { fill: #ffffff; stroke: #1f6f54; stroke-width: 2; } marker path { fill: #3b4a58; stroke: none; }
+  path { fill: none; stroke: #3b4a58; stroke-width: 1.6; } marker path { fill: #3b4a58; stroke: none; }
+  path.store { fill: #ffffff; stroke: #1f6f54; stroke-width: 2; }
   .later { stroke-dasharray: 7 4; } .seldom { stroke-dasharray: 2 4; stroke-width: 2; }
   .halo { stroke: #ffffff; stroke-width: 4; stroke-linejoin: round; paint-order: stroke; }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3; } .note { fill: #a9b6c2; } rect { fill: #1b222b; stroke: #72808d; } .ground { fill: #0f141a; }
     .area { fill: #151b22; } .zone { fill: #1e262f; }
-    .network { fill: #11161d; stroke: #a98bdb; } .public { fill: #16302a; } .private { fill: #17263a; } .data { stroke: #57c49a; } .service { stroke: #6fa8ec; } .danger { stroke: #ef7d72; }
+    .network { fill: #11161d; stroke: #a98bdb; } .public { fill: #16302a; } .private { fill: #17263a; }
+    .data { stroke: #57c49a; } .service { stroke: #6fa8ec; } .danger { stroke: #ef7d72; }
     path { stroke: #b9c5d0; } path.store { fill: #1b222b; stroke: #57c49a; } marker path { fill: #b9c5d0; } .halo { stroke: #0f141a; }
   }
 """

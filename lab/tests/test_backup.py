@@ -194,7 +194,7 @@ def test_a_region_lost_with_its_bucket_is_replaced_saved_and_restored_to_a_point
     # The last of what region a acknowledged had not been carried: a restore cannot bring it back, and loses nothing else.
     uncarried = ledger.lost("b")
 
-    # What the new primary writes goes on in a stanza of its own, though the other bucket is lost.
+    # The new primary archives into its own stanza, although the other bucket is lost.
     write(saved, "b", "before")
     then = moment()
     write(saved, "b", "after")

@@ -138,7 +138,7 @@ def test_a_lost_region_recovers_after_the_region_that_it_follows_and_before_its_
     assert recovered == order
 
 
-def test_every_fault_of_the_table_says_what_it_is_and_can_be_ended():
+def test_every_fault_of_the_table_has_a_description_and_can_be_ended():
     for name, fault in faults.TABLE.items():
         assert fault.name == name and fault.what and callable(fault.begin)
         assert fault.passes or fault.end is not Fault.end or fault.recover is not Fault.recover, name

@@ -103,7 +103,7 @@ def test_the_death_of_the_primarys_host_costs_no_acknowledged_write_and_no_read(
 
 
 def beyond_the_fork(cluster, region):
-    """The WAL files in a region's bucket that go on where the last timeline began: no standby and no restore may meet one.
+    """The WAL files in a region's bucket that continue beyond the start of the last timeline: no standby and no restore may meet one.
 
     What a region had saved of its own before it was lost, and the other had not received, stays there.
     """
@@ -132,7 +132,7 @@ def test_a_data_volume_that_fills_up_again_hands_the_primary_over_again(whole, c
         for _ in range(2):
             fault = faults.DiskFull(whole)
             fault.begin()
-            # Writes go on in files that are there already, so acknowledgements alone prove nothing yet.
+            # Writes continue in existing files, so acknowledgements alone prove nothing yet.
             before = (None, fault.victim.name)
             nspawn.wait_until(lambda before=before: whole.leader("a") not in before, "another host leads", 60)
             ledger.goes_on()

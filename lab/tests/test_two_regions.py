@@ -50,7 +50,7 @@ def test_where_nothing_is_wrong_a_playbook_says_so_and_changes_nothing(whole, pl
     assert set(map(int, re.findall(r"unreachable=(\d+)", done.stdout))) == {0}
 
 
-def test_a_region_is_not_replaced_when_the_inventory_does_not_know_whom_to_fence(whole, tmp_path):
+def test_a_region_is_not_replaced_when_the_inventory_has_no_host_to_fence(whole, tmp_path):
     known = json.loads(whole.inventory.joinpath("hosts.yml").read_text())
     children = known["all"]["children"]
     del children["region_a"]

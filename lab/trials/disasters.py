@@ -7,7 +7,12 @@ from lab.trials.fault import OTHER, REGION, Fault
 
 
 class RegionLost(Fault):
-    name, what, aim, since = "region-lost", "the primary's region is cut off, the other region is promoted, then the connection returns", 5, "the command"
+    name, what, aim, since = (
+        "region-lost",
+        "the primary's region is cut off, the other region is promoted, then the connection returns",
+        5,
+        "the command",
+    )
     region, accepted = OTHER, None
 
     def hit(self):

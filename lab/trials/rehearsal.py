@@ -30,7 +30,9 @@ def arguments(command):
     command.add_argument("--rounds", metavar="N", type=positive, default=1, help="make N roll-outs, each of a new version (default: %(default)s)")
     command.add_argument("--rate", metavar="N", type=positive, default=1000, help="requests per second during it (default: %(default)s)")
     command.add_argument("--patience", metavar="SECONDS", type=positive, default=120, help="time until a host must be healthy (default: %(default)s)")
-    command.add_argument("--warm-up", metavar="SECONDS", type=positive, default=10, help="time during which old and new hosts both serve (default: %(default)s)")
+    command.add_argument(
+        "--warm-up", metavar="SECONDS", type=positive, default=10, help="time during which old and new hosts both serve (default: %(default)s)"
+    )
     command.add_argument("--record", metavar="FILE", type=pathlib.Path, help="write all measurements to FILE, for lab/reports/timeline.py")
 
 

@@ -59,7 +59,7 @@ class Trial:
         self.marks[what] = time.monotonic()
 
     def note(self, step):
-        """Takes a step, and writes down if it fails: the course goes on."""
+        """Runs a step and records a failure; the trial continues."""
         try:
             step()
         except FAILURES as error:

@@ -131,7 +131,7 @@ def test_frozen_it_is_restarted_by_the_watchdog(host):
     assert "watchdog" in host.run("journalctl", "--unit", UNIT, "--output=cat").stdout.lower()
 
 
-def test_a_wrong_setting_is_named_once_and_mended_by_one_restart(host):
+def test_a_wrong_setting_is_reported_once_and_fixed_by_one_restart(host):
     host.shell("echo DOB_API_THREADS=many >>/etc/default/dob-api")
     host.run("systemctl", "restart", UNIT, check=False)
     wait_until(lambda: host.property("ActiveState") == "failed", "the service gives up")

@@ -104,7 +104,7 @@ def test_policies_of_the_cloud_are_attached_to_those_who_look_and_who_apply_alon
     assert attached == {"plan": "ReadOnlyAccess", "infra": "PowerUserAccess"}
 
 
-def test_a_bucket_opens_to_nobody_in_particular_only_under_a_condition(everything):
+def test_a_bucket_policy_without_a_principal_has_a_condition(everything):
     found = [policy for one, policy in policies(everything) if one["type"] == "aws_s3_bucket_policy"]
     assert len(found) >= 10
     for statement in (statement for policy in found for statement in policy["Statement"]):

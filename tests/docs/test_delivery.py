@@ -179,7 +179,7 @@ def test_a_secret_belongs_to_the_jobs_environment_and_stops_the_job_where_it_is_
             assert any(f'<<<"${{{name}:?the secret ' in command for command in commands(job)), name
 
 
-def test_every_variable_and_secret_of_a_workflow_stands_in_the_settings_and_the_other_way_round():
+def test_every_variable_and_secret_of_a_workflow_is_in_the_settings_and_vice_versa():
     text = "".join(path.read_text() for path in workflows.FILES)
     secrets = {secret for one in workflows.SETTINGS["environments"].values() for secret in one["secrets"]}
     assert workflows.variables(text) == set(workflows.SETTINGS["variables"])

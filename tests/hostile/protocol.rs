@@ -174,7 +174,7 @@ impl Drop for Balancer {
 fn statuses(address: SocketAddr, bytes: &[u8]) -> Vec<u16> {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    // Whoever refuses need not read everything.
+    // A server that refuses a request need not read all of it.
     let _ = stream.write_all(bytes);
     let mut answers = Vec::new();
     let ended = stream.read_to_end(&mut answers);

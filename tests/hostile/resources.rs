@@ -197,7 +197,7 @@ fn a_certificate_that_expires_is_refused_until_it_is_renewed() {
     service.await_health(200);
     service.save("ada", date(1815, 12, 10));
     clock.set("2030-06-01 12:00:00");
-    // Sessions that are open go on; new ones are refused.
+    // Open sessions continue; new ones are refused.
     service.save("bob", date(1906, 12, 9));
     server.terminate_sessions("postgres");
     until("the service says so", || service.log().to_lowercase().contains("expired"));

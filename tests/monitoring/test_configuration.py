@@ -82,7 +82,7 @@ def test_own_hosts_are_asked_for_everything_and_the_other_region_for_its_members
 
 
 @pytest.mark.parametrize("ways", [["mail"], ["webhooks"], ["sns_topic"], ["webhooks", "deadman_webhook"], list(RECEIVERS)], ids="+".join)
-def test_alertmanager_takes_its_configuration_whoever_is_told(make, ways):
+def test_alertmanager_accepts_its_configuration_with_any_receivers(make, ways):
     made = make("alertmanager.yml.j2", {way: RECEIVERS[way] for way in ways})
     said = run(tool("amtool"), "check-config", made)
     assert said.returncode == 0, said.stdout + said.stderr
@@ -93,6 +93,6 @@ def test_alertmanager_takes_its_configuration_whoever_is_told(make, ways):
 
 
 @pytest.mark.parametrize(("alert", "receiver"), [("Watchdog", "deadman"), ("NoPrimary", "operators")])
-def test_an_alert_goes_to_who_is_to_hear_it(make, alert, receiver):
+def test_an_alert_goes_to_its_receivers(make, alert, receiver):
     said = run(tool("amtool"), "config", "routes", "test", f"--config.file={make('alertmanager.yml.j2')}", f"alertname={alert}", "region=a")
     assert said.stdout.split() == [receiver]

@@ -94,7 +94,7 @@ impl Output {
     }
 }
 
-/// Processes stopped by SIGSTOP; they go on when this is dropped.
+/// Processes stopped by SIGSTOP; they continue when this is dropped.
 ///
 /// A stopped process does not notice that its parent died: should the tests die, a guard that
 /// waits for the end of its standard input kills the processes.

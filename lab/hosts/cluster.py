@@ -14,7 +14,7 @@ from tools import TOP
 # An object store speaks TLS through the program that a balancer is.
 FILE_SYSTEMS = {"storage": "balancer"}
 LEADERS = ("leader", "standby_leader")
-# A process that serves a run, and says nothing to whoever started it.
+# A process that serves a run. Its output does not reach the process that started it.
 SILENT = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 APT_URL = f"http://{plan.OPERATOR}/apt"
 
@@ -82,9 +82,9 @@ class Cluster:
     def write_inventory(self):
         """Tells the playbooks which hosts there are now."""
         # What a cloud's interface does, a command of ours does here, bound to this run.
-        fence = f"env CLUSTER_RUN={self.run.folder} PYTHONPATH={TOP} {sys.executable} -B -m lab.cli fence"
+        cloud = f"env CLUSTER_RUN={self.run.folder} PYTHONPATH={TOP} {sys.executable} -B -m lab.cli"
         places = [machine.place for machine in self.machines.values()]
-        inventory.write(self.inventory / "hosts.yml", places, self.credentials, APT_URL, fence)
+        inventory.write(self.inventory / "hosts.yml", places, self.credentials, APT_URL, cloud)
 
     def start(self, machine):
         """Starts a bare host."""

@@ -58,7 +58,7 @@ def test_every_metric_that_is_asked_for_is_there_with_its_labels(whole):
 
 
 @pytest.mark.long
-def test_who_shows_no_certificate_of_the_monitoring_host_learns_nothing(whole):
+def test_a_client_without_the_certificate_of_the_monitoring_host_gets_nothing(whole):
     for region in plan.NETWORKS:
         machines = [machine for machine in whole.machines.values() if machine.place.region == region and machine.place.kind in EXPORTERS]
         service, database = whole.places("service", region)[0].name, plan.databases(region)[0].name

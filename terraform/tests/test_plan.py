@@ -105,7 +105,7 @@ def test_policies_of_the_cloud_are_attached_to_those_who_look_and_who_apply_alon
     assert attached == {"plan": "ReadOnlyAccess", "infra": "PowerUserAccess"}
 
 
-def test_a_bucket_opens_to_nobody_in_particular_only_under_a_condition(everything):
+def test_a_bucket_policy_without_a_principal_has_a_condition(everything):
     found = [policy for one, policy in policies(everything) if one["type"] == "aws_s3_bucket_policy"]
     assert len(found) >= 10
     for statement in (statement for policy in found for statement in policy["Statement"]):
@@ -120,7 +120,7 @@ def test_a_workflow_is_bound_to_one_repository_and_environment(plans):
         ]
         for role in roles
     }
-    environments = {name: f"environment:{name}" for name in ("infra", "release", "deploy", "drill", "database")} | {"plan": "pull_request"}
+    environments = {name: f"environment:{name}" for name in ("infra", "release", "updates", "deploy", "drill", "database")} | {"plan": "pull_request"}
     assert subjects == {name: f"repo:owner/dob-api:{where}" for name, where in environments.items()}
 
 

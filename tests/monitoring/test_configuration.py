@@ -42,10 +42,10 @@ def make(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     (folder / "hosts.yml").write_text(json.dumps(places()))
 
-    def make(template, receivers=RECEIVERS):
+    def make(template, receivers=RECEIVERS, **settings):
         made = folder / template.removesuffix(".j2")
         variables = {name: value for part in ("defaults", "vars") for name, value in yaml.safe_load((ROLE / part / "main.yml").read_text()).items()}
-        variables |= {"monitoring_receivers": receivers, "ansible_python_interpreter": sys.executable}
+        variables |= settings | {"monitoring_receivers": receivers, "ansible_python_interpreter": sys.executable}
         variables.pop("monitoring_targets")
         task = (f"src={ROLE}/templates/{template}", f"dest={made}", "mode=0600")
         ansible = (BIN / "ansible", "a-monitor", "-i", folder / "hosts.yml", "--playbook-dir", TOP / "ansible")
@@ -56,8 +56,9 @@ def make(tmp_path_factory):
     return make
 
 
-def test_prometheus_takes_its_configuration(make, tmp_path):
-    made = make("prometheus.yml.j2")
+@pytest.mark.parametrize("discovery", [{}, {"monitoring_discovery": {"region": "eu-west-1"}}], ids=["inventory", "cloud"])
+def test_prometheus_takes_its_configuration(make, tmp_path, discovery):
+    made = make("prometheus.yml.j2", **discovery)
     # The folders of a monitoring host, here.
     for name in ("ca.crt", "monitor.crt", "monitor.key"):
         (tmp_path / name).touch()
@@ -68,6 +69,8 @@ def test_prometheus_takes_its_configuration(make, tmp_path):
     said = run(tool("promtool"), "check", "config", tmp_path / "prometheus.yml")
     assert said.returncode == 0, said.stdout + said.stderr
     assert f"{len(RULES)} rule files found" in said.stdout
+    jobs = {job["job_name"] for job in yaml.safe_load(made.read_text())["scrape_configs"]}
+    assert jobs - {"hosts", "prometheus", "alertmanager"} == ({"service", "service-node"} if discovery else set())
 
 
 def test_own_hosts_are_asked_for_everything_and_the_other_region_for_its_members_alone(make):
@@ -82,7 +85,7 @@ def test_own_hosts_are_asked_for_everything_and_the_other_region_for_its_members
 
 
 @pytest.mark.parametrize("ways", [["mail"], ["webhooks"], ["sns_topic"], ["webhooks", "deadman_webhook"], list(RECEIVERS)], ids="+".join)
-def test_alertmanager_takes_its_configuration_whoever_is_told(make, ways):
+def test_alertmanager_accepts_its_configuration_with_any_receivers(make, ways):
     made = make("alertmanager.yml.j2", {way: RECEIVERS[way] for way in ways})
     said = run(tool("amtool"), "check-config", made)
     assert said.returncode == 0, said.stdout + said.stderr
@@ -93,6 +96,6 @@ def test_alertmanager_takes_its_configuration_whoever_is_told(make, ways):
 
 
 @pytest.mark.parametrize(("alert", "receiver"), [("Watchdog", "deadman"), ("NoPrimary", "operators")])
-def test_an_alert_goes_to_who_is_to_hear_it(make, alert, receiver):
+def test_an_alert_goes_to_its_receivers(make, alert, receiver):
     said = run(tool("amtool"), "config", "routes", "test", f"--config.file={make('alertmanager.yml.j2')}", f"alertname={alert}", "region=a")
     assert said.stdout.split() == [receiver]

@@ -140,6 +140,10 @@ class Emulator:
         except OSError:
             return False
 
+    def used(self, role, what="used by"):
+        """What the role of a workflow has asked for so far: pairs of action and resource."""
+        return set(re.findall(rf"^{what} {role}: (\S+) (\S+)$", self.log_file.read_text(), re.M))
+
     def asked(self, root):
         """What a root has asked for so far: pairs of region and service."""
         return set(re.findall(rf"^asked by {root}: (\S+) (\S+)$", self.log_file.read_text(), re.M))

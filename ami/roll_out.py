@@ -1,4 +1,4 @@
-"""Replaces the service hosts of a region, one after the other, by hosts from an image; follows it to its end."""
+"""Replaces the service hosts of a region, one at a time, with hosts from an image, and follows the roll-out until it ends."""
 
 import argparse
 import os
@@ -13,13 +13,13 @@ from tools import regions
 from tools.arguments import Parser
 
 EPILOG = """
-The image is named by its id, or by the version that 'ami/publish' gave it: the one for the processors of the hosts.
-All else is as Terraform wrote it last, so a change of size or of a setting reaches the hosts by rolling out the image
-that runs. Hosts that match are left alone. Secrets are read when a host starts: after new ones, use --all.
+IMAGE is an id, or a version that 'ami/publish' published; of a version, the image for the processors of the hosts is used.
+Everything else comes from the newest version that Terraform wrote. So to apply a changed size or setting, roll out the
+image that runs already. Hosts that match are skipped. A host reads its secrets at start: after a change, use --all.
 
-New hosts are launched before old ones end, and an alarm of the balancer brings the old ones back. Undo while it runs:
---rollback. Undo afterwards: roll out the image before; it is named at the start. After Ctrl-C the roll-out continues in
-the cloud: --follow looks at it again.
+New hosts start before old ones stop, and an alarm of the balancer rolls back. To undo while it runs: --rollback. To undo
+afterwards: roll out the previous image, which is named at the start. After Ctrl-C the roll-out continues in the cloud:
+--follow shows it again.
 """
 PREFERENCES = {
     "MinHealthyPercentage": 100,
@@ -37,14 +37,14 @@ def arguments():
     parser = Arguments(prog="ami/roll-out", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("image", metavar="IMAGE", type=named, nargs="?", help="the image: ami-…, or a version such as 0.1.0")
-    what.add_argument("--follow", action="store_true", help="follow the roll-out that runs")
-    what.add_argument("--cancel", action="store_true", help="stop the roll-out that runs; hosts stay as they are, old beside new")
-    what.add_argument("--rollback", action="store_true", help="take the roll-out that runs back to the version before")
-    parser.add_argument("--all", action="store_true", help="replace every host, also those that match; without IMAGE, by the image that runs")
-    parser.add_argument("--region", default="a", help="whose hosts: the letter, or the cloud's name (default: %(default)s)")
+    what.add_argument("--follow", action="store_true", help="follow the running roll-out")
+    what.add_argument("--cancel", action="store_true", help="stop the running roll-out; old and new hosts stay")
+    what.add_argument("--rollback", action="store_true", help="roll the running roll-out back to the previous version")
+    parser.add_argument("--all", action="store_true", help="replace every host, even those that match; without IMAGE, use the image that runs")
+    parser.add_argument("--region", default="a", help="the region: a letter, or the cloud's name (default: %(default)s)")
     parser.add_argument("--group", metavar="NAME", help="the Auto Scaling group, if several are tagged Project=dob-api, Role=service")
-    parser.add_argument("--without-alarms", action="store_true", help="start though no alarm, or one that rings, could bring it back")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and change nothing")
+    parser.add_argument("--without-alarms", action="store_true", help="start even if there is no rollback alarm or one is already firing")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done, and change nothing")
     return parser.parse_args()
 
 

@@ -38,7 +38,7 @@ def digest_of(file):
 
 
 class Journal:
-    """Which blocks of which snapshot arrived: a file beside the image, so that an upload goes on where it ended."""
+    """Which blocks of which snapshot arrived: a file beside the image, so that an upload continues where it stopped."""
 
     def __init__(self, file, digest, region):
         self.path = f"{file}.{region}.upload"

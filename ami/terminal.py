@@ -5,7 +5,7 @@ import time
 
 
 class Stop(Exception):
-    """The reason why it cannot go on, and what to do next."""
+    """The reason for a failure, and what to do next."""
 
 
 def say(text):
@@ -14,7 +14,7 @@ def say(text):
 
 
 class Progress:
-    """A line that is drawn anew on a terminal; in a log, a line for each change worth reading."""
+    """A line that is redrawn on a terminal; in a log, one line per important change."""
 
     def __init__(self, title):
         self.title, self.drawn, self.percent, self.tail = title, 0.0, -1, ""

@@ -34,7 +34,7 @@ TITLES = {
     "no-store": "our HTTP path, no store",
     "dob-api": "dob-api",
     "dob-api-embedded": "dob-api, embedded store",
-    "one-checkout": "our HTTP path, one bb8 checkout a request",
+    "one-checkout": "our HTTP path, a checkout per request",
     "actix-deadpool": "actix-web + deadpool",
     "axum-sqlx": "axum + sqlx",
     "go-limits": "Go net/http + lib/pq, pool limits",

@@ -81,6 +81,6 @@ def description() -> dict[str, str]:
 
 
 def first_line(*command: str) -> str:
-    """What a program says of its version."""
+    """The version that a program reports."""
     said = subprocess.run(command, capture_output=True, text=True, check=False)
     return (said.stdout or said.stderr).strip().split("\n")[0]

@@ -10,11 +10,11 @@ STYLE = """
   .title { font-size: 15px; font-weight: 600; }
   .value, .key { fill: #59636e; font-variant-numeric: tabular-nums; }
   .other { fill: #a8b3bf; } .ours { fill: #1a7f6b; } .database { fill: #d4973b; }
-  .range { stroke: #1f2328; stroke-width: 1.5; }
+  .ground { fill: #ffffff; } .range { stroke: #1f2328; stroke-width: 1.5; }
   .us { font-weight: 600; }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3; } .value, .key { fill: #9da7b3; }
-    .other { fill: #56616d; } .ours { fill: #35b597; } .database { fill: #c98a2e; }
+    .ground { fill: #0f141a; } .other { fill: #56616d; } .ours { fill: #35b597; } .database { fill: #c98a2e; }
     .range { stroke: #e6edf3; }
   }
 """
@@ -60,7 +60,8 @@ def _plot(title: str, names: list[str], titles: dict[str, str], draw, key: str =
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
         f'height="{height}" role="img" aria-label="{escape(title)}">',
         f"<style>{STYLE}</style>",
-        f'<text class="title" x="0" y="25">{escape(title)}</text>',
+        f'<rect class="ground" width="{WIDTH}" height="{height}"/>',
+        f'<text class="title" x="10" y="25">{escape(title)}</text>',
         key,
     ]
     for index, name in enumerate(names):

@@ -14,7 +14,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Failure(Exception):
-    """What a person has to know to go on; one sentence."""
+    """What the user must know to continue; one sentence."""
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ def noise(run: dict) -> str:
     found = run["noise"]
     text = (
         f"Others took {found['foreign']:.0%} of the processors in the median measurement and {found['worst']:.0%} "
-        f"in the worst; between rounds the same calculation took {found['usual']:.2f} × its best time in the median and "
+        f"in the worst. Between rounds the same calculation took {found['usual']:.2f} × its best time in the median and "
         f"{found['drift']:.2f} × at worst."
     )
     if found["useless"]:
@@ -72,7 +72,7 @@ def write(run: dict) -> None:
     late = {name: spread([one["p99"] / 1000 for one in rounds]) for name, rounds in results["get"].items() if name != "pgbench"}
     (DOCS / "speed-get.svg").write_text(plots.bars("GET per second, 64 connections", medians["get"], TITLES))
     (DOCS / "speed-put.svg").write_text(plots.bars("PUT per second, 64 connections", medians["put"], TITLES))
-    (DOCS / "speed-cpu.svg").write_text(plots.stacks("CPU time a GET, µs", costs, TITLES))
+    (DOCS / "speed-cpu.svg").write_text(plots.stacks("CPU time per GET, µs", costs, TITLES))
     (DOCS / "speed-p99.svg").write_text(plots.bars("p99 of GETs at saturation, ms", late, TITLES))
     small, large = (spread([cpu(one) for one in results["growth"][users]])[1] for users in ("10000", "10000000"))
     (DOCS / "speed.md").write_text(
@@ -101,12 +101,12 @@ Written by `{command}` on {date}, in {minutes} minutes: {rounds} rounds of {seco
 
 ![GET per second](speed-get.svg)
 ![PUT per second](speed-put.svg)
-![CPU time a GET](speed-cpu.svg)
+![CPU time per GET](speed-cpu.svg)
 ![p99 of GETs](speed-p99.svg)
 
 ## Figures and targets
 
-Ratios are taken round by round; the median counts. × is our figure divided by the other's.
+Ratios are taken round by round; the median counts. × is our figure divided by the peer's.
 
 {table}
 

@@ -77,7 +77,7 @@ def show(arguments):
             text = status.show(cluster)
             # From the top of an empty screen, in one piece.
             print(f"\x1b[H\x1b[2J{text}\n\nCtrl-C ends this", flush=True)
-            # The pace of a picture that is drawn anew, not a wait for anything.
+            # The refresh interval of the display, not a wait for anything.
             time.sleep(PACE_S)
 
 
@@ -139,7 +139,7 @@ def replace(arguments):
     cluster = current()
     machine = host(cluster, arguments.host)
     if machine.place.kind == "balancer":
-        raise Unusable(f"{machine.name} is no host of the playbooks, they could not make it anew: replace a database or a service host")
+        raise Unusable(f"{machine.name} is not managed by the playbooks, so they could not restore it: replace a database or a service host")
     cluster.replace(machine)
     tell(f"{machine.name} is up with an empty disk: './dev cluster play site.yml' makes it what it was")
 
@@ -227,24 +227,24 @@ def parse(arguments):
     parser = Parser(prog="./dev cluster", description=__doc__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     named = {
-        "up": (up, "make network and hosts, and run the playbook site on them"),
-        "down": (down, "end everything and leave nothing"),
-        "status": (show, "who leads, who lags, what answers, which alerts fire"),
-        "logs": (logs, "search the logs of all hosts of a region; what begins with a dash goes to journalctl"),
+        "up": (up, "create network and hosts, and run the playbook site on them"),
+        "down": (down, "stop and remove everything"),
+        "status": (show, "show leaders, lag, health and alerts"),
+        "logs": (logs, "search the logs of all hosts of a region; arguments with a dash go to journalctl"),
         "ssh": (ssh, "log in to a host, or run a command there"),
         "play": (play, "run a playbook of ansible/, such as switchover.yml"),
-        "kill": (kill, "end a host as a power cut does"),
-        "fence": (fence, "power a host off as a cloud's interface does: returns 0 when it is off"),
+        "kill": (kill, "kill a host like a power cut"),
+        "fence": (fence, "power a host off like a cloud's API: returns 0 when it is off"),
         "boot": (boot, "start a killed host"),
-        "resize": (resize, "stop a host, give it the size that it is wanted to have, and start it, as a cloud's interface does"),
-        "replace": (replace, "end a host and start an empty one in its place, with its name and address"),
-        "add": (add, "start an empty database host more in a region, for the playbook add-host"),
-        "remove": (remove, "take away a host that was added, after the playbook remove-host"),
-        "roll-out": (roll_out, "replace a region's service hosts under load as an instance refresh does; exit 1 if a request failed"),
-        "faults": (faults, "the whole table of faults under load, in random order; exit 1 if a promise was broken"),
-        "failbacks": (fail_back, "move the primary between the regions again and again under load; exit 1 if a promise was broken"),
+        "resize": (resize, "stop a host, give it the wanted size, and start it, like a cloud's API"),
+        "replace": (replace, "replace a host by an empty one with the same name and address"),
+        "add": (add, "start one more, empty database host in a region, for the playbook add-host"),
+        "remove": (remove, "remove an added host, after the playbook remove-host"),
+        "roll-out": (roll_out, "replace a region's service hosts under load like an instance refresh; exit 1 if a request failed"),
+        "faults": (faults, "inject all faults under load, in random order; exit 1 if a promise was broken"),
+        "failbacks": (fail_back, "move the primary between the regions repeatedly under load; exit 1 if a promise was broken"),
         "kills": (kill_playbooks, "kill a playbook at random tasks under load and run it again; exit 1 if a promise was broken"),
-        "freeze": (freeze, "stop every process of a host; its network still acknowledges"),
+        "freeze": (freeze, "stop every process of a host; its kernel still acknowledges packets"),
         "partition": (partition, "cut a host, a zone or a region off from everything else"),
         "heal": (heal, "end a partition or a freeze"),
     }
@@ -260,9 +260,9 @@ def parse(arguments):
         if name == "ssh":
             command.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
         if name == "status":
-            command.add_argument("--watch", action="store_true", help="show it again and again, until Ctrl-C")
+            command.add_argument("--watch", action="store_true", help="refresh until Ctrl-C")
         if name == "logs":
-            command.add_argument("--region", type=REGION, default=plan.FIRST, help="whose hosts (default: %(default)s)")
+            command.add_argument("--region", type=REGION, default=plan.FIRST, help="the region (default: %(default)s)")
             command.add_argument("words", metavar="PATTERN", nargs=argparse.REMAINDER)
         if name == "roll-out":
             rehearsal.arguments(command)

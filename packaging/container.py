@@ -1,4 +1,4 @@
-"""Writes the container image of both architectures as one OCI image index.
+"""Writes the container image for both architectures as one OCI image index.
 
 FROM scratch: one layer with the static binary and its data folder. It is written here rather than by a builder
 because builders drop HEALTHCHECK from OCI images, and so that it takes neither root nor a daemon.
@@ -95,7 +95,7 @@ def present(file):
 def main():
     parser = Parser(prog="./dev container", description=__doc__.splitlines()[0])
     for arch in TARGETS:
-        parser.add_argument(f"--{arch}", type=present, metavar="FILE", help=f"take this {arch} binary instead of building one")
+        parser.add_argument(f"--{arch}", type=present, metavar="FILE", help=f"use this {arch} binary instead of building one")
     parser.add_argument("--out", type=pathlib.Path, metavar="FOLDER", help="the OCI layout to write (default: target/dist/image)")
     options = parser.parse_args()
     if subprocess.run(["bash", "-c", ". tools/lib.sh; need_linux", "container"], cwd=TOP, check=False).returncode != 0:

@@ -82,6 +82,8 @@ class Place:
         """The secrets of the environments, and the authority that the host trusts."""
         folder = self.owner.folder
         (self.state / "secret").write_bytes(secrets.token_bytes(32))
+        (self.state / "debian").write_text("openssl 3.5.1-1\n")
+        (self.state / "failing").touch()
         (self.state / "played").touch()
         (self.state / "played").chmod(0o666)
         home = folder / "gnupg"
@@ -120,6 +122,7 @@ class Place:
         }  # fmt: skip
         self.save_settings()
         (self.state / "jobs.json").write_text(json.dumps(workflows.given()))
+        (self.state / "workflows.json").write_text(json.dumps(list(workflows.startable())))
 
     def save_settings(self):
         partial = self.state / "settings.partial"
@@ -209,6 +212,7 @@ class Place:
             # The emulator is asked once, not 25 times, what it does not have.
             (self.origin / "terraform" / root / "emulator_override.tf").write_text('provider "aws" {\n  max_retries = 4\n}\n')
         git(self.origin, "sources")
+        nspawn.run("git", "-C", self.origin, "tag", f"v{self.version}")
         self.settings["main"] = nspawn.run("git", "-C", self.origin, "rev-parse", "HEAD").stdout.strip()
         self.save_settings()
         nspawn.run("git", "-C", self.origin, "remote", "add", "origin", f"https://github.com/{REPOSITORY}")

@@ -28,7 +28,7 @@ class Account:
         self.client = functools.cache(lambda service, region="eu-west-1": boto3.client(service, region_name=region, endpoint_url=CLOUD, **self.keys))
 
     def apply(self):
-        """The first steps of terraform/README.md."""
+        """The first steps of docs/deploy-aws.md."""
         environment = {"AWS_ENDPOINT_URL": CLOUD, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
         cloud.run = self.run
         made = cloud.Configuration(self.place.owner.folder / "account", environment)
@@ -48,13 +48,14 @@ class Account:
             raise nspawn.Failed(f"{' '.join(map(str, command))}: exit {process.returncode}\n{out[-3000:]}{error[-8000:]}")
         return subprocess.CompletedProcess(command, process.returncode, out, error)
 
-    def make(self):
+    def make(self, regions=REGIONS):
+        """The account with what workflows touch of these regions, from then on held to its policies."""
         applied = self.apply()
-        for letter, region in REGIONS.items():
+        for letter, region in regions.items():
             self.region(letter, region)
         settings = {
             "global": f'domain = "{DOMAIN}"\nrepository = "{SUBJECT}"\n',
-            **dict.fromkeys(("primary", "failover"), f'domain = "{DOMAIN}"\nssh_key = "{cloud.KEY}"\n'),
+            **dict.fromkeys(("primary", "failover"), f'domain = "{DOMAIN}"\nssh_key = "{cloud.KEY}"\nimage = "{cloud.IMAGE}"\n'),
         }
         roots = {root: {"backend": (applied.top / root / "backend.hcl").read_text(), "settings": text} for root, text in settings.items()}
         self.place.variables["TERRAFORM_ROOTS"] = json.dumps(roots)

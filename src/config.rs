@@ -182,7 +182,7 @@ fn data_dir(settings: &value::Settings<'_>) -> Result<PathBuf, ConfigError> {
             return Ok(folder.map_or_else(|| directory.clone().into(), |folder| PathBuf::from(&directory).join(folder)));
         }
     }
-    Err(ConfigError::new("DOB_API_DATA_DIR", "name the directory in which users are to be stored"))
+    Err(ConfigError::new("DOB_API_DATA_DIR", "set the directory in which users are stored"))
 }
 
 #[cfg(test)]

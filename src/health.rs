@@ -14,7 +14,7 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// One sentence that says why it is not, or why it cannot be asked.
 pub fn check(listen: SocketAddr) -> Result<(), String> {
     if listen.port() == 0 {
-        return Err("DOB_API_LISTEN: port 0 is no port to ask: name the one that the service printed".to_owned());
+        return Err("DOB_API_LISTEN: cannot check port 0: set the port that the service printed".to_owned());
     }
     let at = |ip: IpAddr| {
         let mut address = listen;
@@ -22,7 +22,7 @@ pub fn check(listen: SocketAddr) -> Result<(), String> {
         ask(address).map_err(|error| match error.kind() {
             // What a socket's timeout is called.
             io::ErrorKind::WouldBlock => format!("{address} did not answer in time"),
-            _ => format!("cannot ask {address}: {error}"),
+            _ => format!("cannot reach {address}: {error}"),
         })
     };
     let answer = match listen.ip().to_canonical() {
@@ -32,7 +32,7 @@ pub fn check(listen: SocketAddr) -> Result<(), String> {
         IpAddr::V6(_) => at(Ipv6Addr::LOCALHOST.into()).or_else(|_| at(Ipv4Addr::LOCALHOST.into())),
     }?;
     let status = answer.lines().next().unwrap_or_default();
-    if status.split(' ').nth(1) == Some("200") { Ok(()) } else { Err(format!("the service answers '{status}'")) }
+    if status.split(' ').nth(1) == Some("200") { Ok(()) } else { Err(format!("the service answered '{status}'")) }
 }
 
 fn ask(address: SocketAddr) -> io::Result<String> {

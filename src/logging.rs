@@ -33,7 +33,7 @@ pub fn init(filter: Targets, outlet: &Outlet) {
     tracing_subscriber::registry().with(filter).with(lines).init();
     let outlet = outlet.clone();
     std::panic::set_hook(Box::new(move |panic| {
-        tracing::error!(error = %panic, "a bug in the service ends it");
+        tracing::error!(error = %panic, "stopping because of a bug in the service");
         outlet.flush();
     }));
 }

@@ -1,4 +1,4 @@
-//! The order of start and end.
+//! The order of start and stop.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -13,11 +13,12 @@ use dob_api::config::{self, Config, Limits, Task};
 use dob_api::http::{Answer, Handler};
 use dob_api::lifecycle::{Lifecycle, Phase};
 use dob_api::logging::{self, Outlet};
-use dob_api::metrics::{self, ConnectionMetrics, HttpMetrics, StoreMetrics};
+use dob_api::metrics::{self, HttpMetrics, StoreMetrics};
 use dob_api::route::Router;
 use dob_api::server::{self, Server};
 use dob_api::store::Store;
 use dob_api::{health, systemd};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -33,16 +34,20 @@ const ADMIN_CONNECTIONS: usize = 64;
 const OWN_FILES: usize = 64;
 const THREAD_FILES: usize = 4;
 
-/// With fewer connections nobody is served.
+/// Below this number of connections the service refuses to start.
 const LEAST_CONNECTIONS: usize = 16;
 
-/// How long an idle thread for names and password files stays: while there is one, each allocation takes a lock.
+/// How long an idle thread for name lookups and password files stays: a second thread makes each allocation take a lock.
 const THREAD_KEEP_ALIVE: Duration = Duration::from_millis(100);
 
 /// A listener that is being served.
 type Serving = JoinHandle<io::Result<()>>;
 
 fn main() -> ExitCode {
+    // A core, or the memory that another process of the same user opens, has the database's password and days of birth in it. The
+    // limit stops a core in a file, not one that goes through a pipe. The kernel refuses neither.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let outlet = logging::outlet();
     let fail = |error: &dyn fmt::Display, code| {
         outlet.push(format!("dob-api: {error}\n").as_bytes());
@@ -73,17 +78,17 @@ fn run(config: Config, outlet: &Outlet) -> Result<ExitCode, String> {
     logging::init(config.log.clone(), outlet);
     let runtime = runtime()?;
     let ended = runtime.block_on(serve(config, outlet));
-    // A name that is being looked up, which nothing can interrupt, would hold up the end for seconds.
+    // A running name lookup cannot be interrupted and would delay the exit by seconds.
     runtime.shutdown_background();
     ended
 }
 
 async fn serve(mut config: Config, outlet: &Outlet) -> Result<ExitCode, String> {
-    // A core would hold the database's password and the users' days of birth.
-    let _ = rlimit::setrlimit(rlimit::Resource::CORE, 0, 0);
     let wait_for = |kind| signal(kind).map_err(|error| format!("cannot wait for signals: {error}"));
     let (mut terminate, mut interrupt) = (wait_for(SignalKind::terminate())?, wait_for(SignalKind::interrupt())?);
     let mut listeners = systemd::inherited_listeners(&config.manager)?;
+    let bounded = listeners.iter().try_for_each(server::bound_buffers);
+    bounded.map_err(|error| format!("cannot bound the buffers of an inherited socket: {error}"))?;
     let per_thread = THREAD_FILES + listeners.len().max(1);
     let others = OWN_FILES + ADMIN_CONNECTIONS + 2 * server::MAX_REFUSALS + config.threads * per_thread;
     config.limits.max_connections = affordable(config.limits.max_connections, others)?;
@@ -92,7 +97,7 @@ async fn serve(mut config: Config, outlet: &Outlet) -> Result<ExitCode, String> 
     }
     let admin_listener = bind("DOB_API_ADMIN_LISTEN", config.admin_listen)?;
     let mut registry = metrics::registry();
-    registry.register("log_lines_dropped", "Log lines that standard error did not take", outlet.dropped());
+    registry.register("log_lines_dropped", "Log lines dropped because standard error was not read", outlet.dropped());
     let store = Store::open(&config, &StoreMetrics::register(&mut registry))?;
 
     let lifecycle = Lifecycle::new();
@@ -102,12 +107,7 @@ async fn serve(mut config: Config, outlet: &Outlet) -> Result<ExitCode, String> 
     let handler = Handler { router, metrics: http_metrics, body_timeout: config.limits.body_timeout };
     let server = Server::new(handler, config.limits, lifecycle.clone(), connections);
     let admin_limits = Limits { max_connections: ADMIN_CONNECTIONS, ..config.limits };
-    let admin_server = Server::new(
-        Admin { store, lifecycle: lifecycle.clone(), registry },
-        admin_limits,
-        Lifecycle::new(),
-        ConnectionMetrics::default(),
-    );
+    let admin_server = Server::for_operators(Admin { store, lifecycle: lifecycle.clone(), registry }, admin_limits);
 
     let public = listeners.iter().map(|listener| ("listening", listener));
     let announcements = public.chain([("admin listening", &admin_listener)]).map(|(what, listener)| {
@@ -131,7 +131,7 @@ async fn serve(mut config: Config, outlet: &Outlet) -> Result<ExitCode, String> 
         _ = terminate.recv() => true,
         _ = interrupt.recv() => false,
     };
-    tracing::info!("draining: SIGINT ends at once");
+    tracing::info!("draining: SIGINT stops the service at once");
     systemd::stopping(&config.manager);
     lifecycle.enter(Phase::Draining);
     let drained = async {
@@ -141,20 +141,20 @@ async fn serve(mut config: Config, outlet: &Outlet) -> Result<ExitCode, String> 
         lifecycle.enter(Phase::Closing);
         timeout(config.drain.timeout, all(serving)).await.is_ok()
     };
-    // Only a person ends the drain: a service manager, an orchestrator and an operator may send a SIGTERM each.
+    // Only SIGINT stops the drain: a service manager, an orchestrator and an operator may each send a SIGTERM.
     let complete = tokio::select! {
         complete = drained => complete,
         _ = interrupt.recv() => false,
     };
     if complete {
-        tracing::info!("ended");
+        tracing::info!("stopped");
         return Ok(ExitCode::SUCCESS);
     }
-    tracing::warn!(connections = server.open_connections(), "ended before all requests were answered");
+    tracing::warn!(connections = server.open_connections(), "stopped before all requests were answered");
     Ok(ExitCode::FAILURE)
 }
 
-/// Another thread that serves the same listeners on a runtime of its own.
+/// Another thread that serves the same listeners on its own runtime.
 fn serving_thread<H: Answer>(
     number: usize,
     server: &Arc<Server<H>>,
@@ -200,14 +200,19 @@ fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener, String> {
 
 /// As many connections as wished, or as file descriptors allow beside `others`.
 fn affordable(wished: usize, others: usize) -> Result<usize, String> {
-    // The call fails only where there is no such limit.
-    let files = rlimit::increase_nofile_limit((wished + others) as u64).unwrap_or(u64::MAX);
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let needed = (wished + others) as u64;
+    let raised = maximum.map_or(needed, |maximum| maximum.min(needed));
+    let mut files = current.unwrap_or(u64::MAX);
+    if files < raised && setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }).is_ok() {
+        files = raised;
+    }
     let affordable = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(others);
     let least = wished.min(LEAST_CONNECTIONS);
     if affordable < least {
         let needed = others + least;
         return Err(format!(
-            "the limit of open files is {files} and must be {needed} at least: raise it by LimitNOFILE= or ulimit -n"
+            "the limit of open files is {files} and must be at least {needed}: raise it with LimitNOFILE= or ulimit -n"
         ));
     }
     if affordable < wished {
@@ -220,7 +225,7 @@ fn affordable(wished: usize, others: usize) -> Result<usize, String> {
     Ok(affordable.min(wished))
 }
 
-/// Prints where the service listens. Standard output may be a pipe that nobody reads: a thread of its own waits for it.
+/// Prints where the service listens. Standard output may be a pipe that nobody reads, so a separate thread waits for it.
 fn announce(text: String) {
     // A closed standard output is no reason not to serve, nor is a thread that cannot be started.
     let _ = thread::Builder::new().spawn(move || io::stdout().write_all(text.as_bytes()));

@@ -1,4 +1,4 @@
-//! What a person on call needs in numbers. Labels are routes, operations and hosts, never user names.
+//! Metrics for the person on call. Labels are routes, operations and hosts, never user names.
 
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ impl HttpMetrics {
         });
         let metrics = Self { requests, durations, usual, connections: ConnectionMetrics::default() };
         registry.register("http_requests", "Requests answered", metrics.requests.clone());
-        let help = "Time from a request's head to its answer";
+        let help = "Time from the head of a request to its answer";
         registry.register("http_request_duration_seconds", help, metrics.durations.clone());
         let ConnectionMetrics { open, refused, abandoned } = metrics.connections.clone();
         registry.register("http_connections", "Open connections", open);
@@ -149,10 +149,10 @@ impl StoreMetrics {
         };
         registry.register("store_queue_depth", "Requests waiting for the store", metrics.depth.clone());
         registry.register("store_batch_size", "Requests sent to the store together", metrics.batches.clone());
-        registry.register("store_errors", "What went wrong in the store, by kind", metrics.errors.clone());
+        registry.register("store_errors", "Errors of the store, by kind", metrics.errors.clone());
         registry.register("database_connections", "Open database connections", metrics.connections.clone());
-        registry.register("database_primary", "1 for the host that takes writes", metrics.primary.clone());
-        registry.register("database_silent", "1 for a host that does not answer at all", metrics.silent.clone());
+        registry.register("database_primary", "1 for the primary", metrics.primary.clone());
+        registry.register("database_silent", "1 for an unreachable host", metrics.silent.clone());
         metrics
     }
 
@@ -187,7 +187,7 @@ impl StoreMetrics {
         }
     }
 
-    /// Notes whether a host is silent.
+    /// Records whether a host is silent (unreachable).
     pub fn set_silent(&self, host: &str, silent: bool) {
         self.silent.get_or_create(&[("host", host.to_owned())]).set(silent.into());
     }

@@ -147,10 +147,10 @@ impl fmt::Display for StoreError {
             Self::QueueFull => "too many requests wait for the database: try again in a moment",
             Self::OutOfPatience => "the database did not answer in time: try again",
             Self::OutcomeUnknown => "the database did not answer in time, and this may have been saved: try again",
-            Self::UnknownToReplica => "no primary answers, and no replica knows this user: try again in a moment",
+            Self::UnknownToReplica => "no primary is reachable, and no replica has this user: try again in a moment",
             Self::Unreadable => "the database cannot read this user: save the date of birth again",
             Self::Rejected => "the database refused to save this user: try again later",
-            Self::Unavailable => "the database cannot be used now: try again in a moment",
+            Self::Unavailable => "the database is unavailable: try again in a moment",
         })
     }
 }

@@ -34,7 +34,7 @@ pub fn inherited_listeners(manager: &Manager) -> Result<Vec<TcpListener>, String
         taken.filter(|socket| SockRef::from(socket).is_listener().unwrap_or(false)).ok_or_else(|| {
             let name = manager.socket_names.get(index).map(|name| format!(" ({name})")).unwrap_or_default();
             let number = FIRST_DESCRIPTOR + index;
-            format!("the inherited descriptor {number}{name} is no listening TCP socket: pass only TCP listeners")
+            format!("the inherited descriptor {number}{name} is not a listening TCP socket: pass only TCP listeners")
         })
     };
     (0..count).map(take).collect()

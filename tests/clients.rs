@@ -217,7 +217,7 @@ fn bytes_that_are_not_http_get_a_refusal_or_an_end() {
 fn ten_thousand_idle_connections_are_borne() {
     const COUNT: usize = 10_000;
     // Both ends of each connection are on this machine; the service inherits the limit.
-    rlimit::increase_nofile_limit(COUNT as u64 + 2_000).unwrap();
+    support::process::raise_open_files(COUNT as u64 + 2_000);
     let service = Launch::embedded().start();
     service.save("ada", date(1815, 12, 10));
     let files = service.open_files();
@@ -268,7 +268,7 @@ fn connections_over_the_limit_are_told_so_until_others_leave() {
 }
 
 #[test]
-fn a_flood_of_requests_whose_answers_nobody_reads_is_held_back() {
+fn a_flood_of_requests_whose_answers_are_not_read_is_throttled() {
     let service = Launch::embedded().start();
     let before = service.resident_kib();
     let flood = service.connect();

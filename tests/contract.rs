@@ -530,7 +530,7 @@ fn head_is_get_without_a_body(service: &Service) {
         };
         assert_eq!(head.status, get.status, "{path}");
         assert_eq!(without_date(&head), without_date(&get), "{path}");
-        assert_eq!(connection.get("/healthz").status, 200, "the connection is in step");
+        assert_eq!(connection.get("/healthz").status, 200, "the next request on the connection is answered");
     }
 }
 

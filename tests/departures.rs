@@ -101,7 +101,7 @@ fn a_client_that_only_ends_its_half_is_told_to_keep_the_connection_open() {
         let mut connection = wait_by(&service, &bytes);
         connection.finish();
         let response = connection.receive();
-        assert!(response.problem(503).contains("keep the connection open"), "{response:?}");
+        assert!(response.problem(503).contains("keep it open until then"), "{response:?}");
         assert!(response.closes() && connection.is_closed(), "{response:?}");
     }
     assert_eq!(abandoned(&service), 2);

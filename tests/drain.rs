@@ -219,7 +219,7 @@ fn the_start_does_not_wait_for_the_database() {
 }
 
 #[test]
-fn no_watchdog_is_fed_that_nobody_asked_for() {
+fn the_watchdog_is_fed_only_if_it_was_requested() {
     let (notifications, launch) = Notifications::of(Launch::embedded());
     let mut service = launch.set("DOB_API_DRAIN_DELAY", "0ms").start();
     notifications.expect("READY=1");

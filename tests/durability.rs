@@ -64,7 +64,7 @@ fn postgres_keeps_what_was_acknowledged_when_it_is_killed_itself() {
 }
 
 #[test]
-fn a_service_ended_in_good_order_keeps_what_it_acknowledged() {
+fn a_service_that_stopped_cleanly_keeps_what_it_acknowledged() {
     let data = tempfile::tempdir().unwrap();
     let ledger = Arc::new(Ledger::default());
     let mut service = embedded_in(data.path()).set("DOB_API_DRAIN_DELAY", "0ms").start();

@@ -144,7 +144,7 @@ fn of_two_servers_that_take_writes_the_service_settles_on_the_one_promoted_last(
 }
 
 #[test]
-fn a_promotion_is_noticed_while_the_old_primary_goes_on_answering() {
+fn a_promotion_is_noticed_while_the_old_primary_still_answers() {
     let old = Server::start();
     let new = old.standby();
     let service = launch(&old, &new).start();
@@ -205,7 +205,7 @@ fn replicas_answer_reads_while_there_is_no_primary_and_say_so() {
 }
 
 #[test]
-fn a_user_whom_one_replica_does_not_know_is_read_from_another() {
+fn a_user_that_one_replica_does_not_have_is_read_from_another() {
     let (mut primary, standby) = pair();
     let behind = primary.standby();
     // The other one answers first, so the lanes read from it.

@@ -314,7 +314,7 @@ fn a_certificate_of_the_authority_for_the_host_is_accepted() {
 }
 
 #[test]
-fn a_certificate_for_another_host_is_refused_until_it_is_mended() {
+fn a_certificate_for_another_host_is_refused_until_it_is_replaced() {
     let authority = Authority::new();
     let server = encrypted(&authority, "elsewhere.test");
     let service = complains_once(launch_encrypted(&server, &authority), "certificate");
@@ -345,7 +345,7 @@ fn a_unix_socket_needs_no_tls() {
 }
 
 #[test]
-fn a_client_that_leaves_while_the_database_is_frozen_takes_nobody_along() {
+fn a_client_that_leaves_while_the_database_is_frozen_affects_no_other_client() {
     let server = Server::start();
     let service = Launch::postgres(server.url("postgres")).start();
     let frozen = server.freeze();

@@ -69,7 +69,13 @@ fn refused(first: impl Into<OwnedFd>, names: &str, count: u32, others: &str, par
 fn an_inherited_descriptor_that_is_no_tcp_listener_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let listener = || TcpListener::bind("127.0.0.1:0").unwrap();
-    refused(UdpSocket::bind("127.0.0.1:0").unwrap(), "dns", 1, "", &["descriptor 3 (dns)", "no listening TCP socket"]);
+    refused(
+        UdpSocket::bind("127.0.0.1:0").unwrap(),
+        "dns",
+        1,
+        "",
+        &["descriptor 3 (dns)", "not a listening TCP socket"],
+    );
     refused(UnixListener::bind(directory.path().join("socket")).unwrap(), "", 1, "", &["descriptor 3"]);
     refused(std::fs::File::open("/dev/null").unwrap(), "", 1, "", &["descriptor 3"]);
     let (peer, here) = (listener(), listener().local_addr().unwrap());

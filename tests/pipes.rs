@@ -62,7 +62,7 @@ fn start(launch: &Launch, mut command: Command) -> (Child, Connection) {
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_up_neither_requests_nor_the_end() {
+fn a_log_that_is_not_read_delays_neither_requests_nor_the_exit() {
     let mut server = Server::start();
     let launch = Launch::postgres(server.url("postgres")).set("RUST_LOG", "trace").set("DOB_API_THREADS", "2");
     let launch = launch.set("DOB_API_READ_PATIENCE", "1s").set("DOB_API_DRAIN_DELAY", "0ms");
@@ -114,7 +114,7 @@ fn closed_outputs_hold_up_nothing() {
 }
 
 #[test]
-fn an_announcement_that_nobody_reads_holds_up_nothing() {
+fn an_announcement_that_is_not_read_delays_nothing() {
     let launch = Launch::embedded().set("DOB_API_DRAIN_DELAY", "0ms");
     let mut pipe = FullPipe::new(launch.data());
     let (mut child, mut connection) = start(&launch, pipe.instead_of(1));
@@ -129,7 +129,7 @@ fn an_announcement_that_nobody_reads_holds_up_nothing() {
 }
 
 #[test]
-fn a_start_that_fails_ends_though_nobody_reads_why() {
+fn a_start_that_fails_exits_although_its_output_is_not_read() {
     for (setting, value, code) in [("DOB_API_THREADS", "many", 64), ("DOB_API_DATA_DIR", "/proc/dob-api", 1)] {
         let launch = Launch::embedded().set(setting, value);
         let pipe = FullPipe::new(launch.data());

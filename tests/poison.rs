@@ -39,7 +39,7 @@ fn errors(service: &Service, operation: &str) -> u64 {
 }
 
 #[test]
-fn a_date_outside_the_calendar_fails_its_user_at_once_and_nobody_else() {
+fn a_date_outside_the_calendar_fails_only_its_user_and_at_once() {
     let database = Database::new();
     let mut client = database.client();
     client.batch_execute(TABLE).unwrap();

@@ -31,6 +31,7 @@ fn help_names_every_setting() {
         "DATABASE_PASSWORD_FILE",
         "DATABASE_CA_FILE",
         "DOB_API_ADMIN_DATABASE_URL",
+        "DOB_API_ADMIN_DATABASE_URL_FILE",
         "DOB_API_DATA_DIR",
         "DOB_API_TIME_ZONE",
         "DOB_API_WRITE_PATIENCE",
@@ -303,7 +304,7 @@ fn services_that_start_together_create_each_thing_once() {
 }
 
 #[test]
-fn the_role_that_is_created_may_do_no_more_than_it_needs() {
+fn the_role_that_is_created_has_only_the_privileges_it_needs() {
     let server = Server::start();
     let application = Application { server: &server, role: "app", database: "greetings" };
     server.client("postgres").batch_execute("CREATE TABLE others (secret text)").unwrap();

@@ -8,6 +8,16 @@ def pytest_configure():
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+def pytest_runtest_logreport(report):
+    # At once, too: a run that is ended before its summary still says what failed.
+    if report.failed:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        message = crash.message if crash else report.longreprtext
+        # The reason stands at one end of a long message or at the other.
+        shown = message if len(message) < 4000 else f"{message[:500]}\n[…]\n{message[-3500:]}"
+        print(f"\nFAILED {report.nodeid} ({report.when}): {shown}")
+
+
 def pytest_terminal_summary(terminalreporter):
     global counts
     stats = terminalreporter.stats

@@ -23,7 +23,7 @@ PASSWORD = "a-password-that-no-log-shows"
 # Before a command: Ctrl-C ends it even if this suite runs in the background, where shells have it ignored.
 INTERRUPTIBLE = ("env", "--default-signal=INT")
 # The role of the workflow that runs a script.
-ROLES = {"publish": "release", "roll-out": "deploy"}
+ROLES = {"publish": "release", "roll-out": "deploy", "updates": "updates"}
 
 
 @pytest.fixture(scope="session")

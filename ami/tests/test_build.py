@@ -10,7 +10,7 @@ from lab.hosts import nspawn
 
 
 def test_the_same_inputs_give_the_same_bytes(image, tree, build, deb, owner, monkeypatch):
-    """Also from a root file system made anew, elsewhere and later, and whether the package comes from the repository or not."""
+    """Also with a new root file system, in another folder, later, and with the package from the repository or not."""
     packages = image.with_suffix(".manifest").read_bytes()
     with monkeypatch.context() as elsewhere:
         elsewhere.setenv("XDG_CACHE_HOME", str(owner.folder / "cache"))

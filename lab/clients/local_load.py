@@ -2,7 +2,7 @@
 
 Prints a line for every hundred expected answers, and when its input ends, all it recorded as JSON.
 
-Twelve clients keep their connection alive and write a new user every fifth request; four connect anew for each request.
+Twelve clients keep their connection alive and write a new user every fifth request; four open a new connection for each request.
 Nothing is retried: what is not the expected answer within ten seconds is a failure.
 """
 

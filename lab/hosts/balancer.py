@@ -62,7 +62,7 @@ class Balancer:
         self.ask(*start, f"set server {name} health down", f"set server {name} weight 1")
 
     def deregister(self, place):
-        """Sends no new request to a target; those under way go on."""
+        """Sends no new request to a target; requests in flight continue."""
         self.ask(f"set server service/{place.name} state drain")
 
     def remove(self, place):

@@ -14,7 +14,7 @@ from tools import TOP
 # An object store speaks TLS through the program that a balancer is.
 FILE_SYSTEMS = {"storage": "balancer"}
 LEADERS = ("leader", "standby_leader")
-# A process that serves a run, and says nothing to whoever started it.
+# A process that serves a run. Its output does not reach the process that started it.
 SILENT = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 APT_URL = f"http://{plan.OPERATOR}/apt"
 

@@ -115,7 +115,7 @@ class Machine(nspawn.Host):
         return [(group / name, frozen, thawed) for group in self.groups for name, frozen, thawed in states if (group / name).exists()]
 
     def kill(self):
-        """Ends the host as a power cut does: whoever asks it gets no answer, not even a refusal."""
+        """Kills the host like a power cut: clients get no answer, not even a refusal."""
         drop = "chain silence { type filter hook input priority 0; policy drop; };"
         self.inside("nft", f"table inet dead {{ {drop} }}")
         nspawn.kill(self.groups, self.name)

@@ -1,14 +1,14 @@
-"""Draws one fault from what was recorded of it: who leads, what was answered and refused each second, how long answers took."""
+"""Draws one recorded fault: the primary, the requests answered and refused in each second, and the response times."""
 
 import itertools
 import math
 
-from lab.reports.timeline import AFTER, LEFT, ROW, WIDTH, Picture
+from lab.reports.timeline import AFTER, KEY, LEFT, ROW, WIDTH, Picture
 from lab.trials.trial import BEFORE
 
-WRITES, READS, FAILED, LEADS, SLOWEST = "#2f6f4e", "#8fcf9f", "#c0392b", "#5b8db8", "#b08d57"
+WRITES, READS, FAILED, LEADS, SLOWEST = "#35855c", "#8fcf9f", "#c0392b", "#5b8db8", "#b08d57"
 RATES, LATENCIES, LONGEST_MS = 120, 90, 45000
-TEXTS = {"begins": "begins", "ends": "ends", "in step": "all in step"}
+TEXTS = {"begins": "fault starts", "ends": "fault ends", "in sync": "all in sync"}
 
 
 def draw(trial):
@@ -32,12 +32,12 @@ def draw(trial):
     latencies(picture, rows, middle + 40, bottom)
     for y, (at, what) in zip((36, 48, 36), trial["events"], strict=False):
         picture.parts.append(f'<path d="M{picture.x(at):.1f} 30V{bottom}" stroke="{FAILED}" stroke-dasharray="4 3" fill="none"/>')
-        picture.text(picture.x(at) + 3, y, TEXTS[what])
+        picture.mark(picture.x(at), y, TEXTS[what])
     return picture.svg(bottom + 28)
 
 
 def by_second(trial):
-    """What is known of each second, also of those in which nothing was answered."""
+    """The counts of each second, including seconds without a response."""
     known = {row[0]: row[1:] for row in trial["seconds"]}
     return {second: known.get(second, [0, 0, 0, None, None]) for second in range(-BEFORE, max(known) + 1)}
 
@@ -51,15 +51,15 @@ def intervals(promotions, end):
 
 
 def legend(picture):
-    texts = {"promoted last": LEADS, "writes": WRITES, "reads": READS, "failed": FAILED, "slowest answer": SLOWEST}
+    texts = {"last promoted": LEADS, "writes": WRITES, "reads": READS, "failed": FAILED, "slowest response": SLOWEST}
     for place, (text, colour) in enumerate(texts.items()):
-        x = LEFT + place * 110
+        x = LEFT + place * KEY
         picture.parts.append(f'<rect x="{x}" y="6" width="12" height="12" fill="{colour}"/>')
         picture.text(x + 17, 16, text)
 
 
 def rates(picture, rows, top, bottom):
-    """Requests a second, stacked: writes, reads, what failed."""
+    """Requests per second, stacked: writes, reads, failed."""
     highest = max(1, *(sum(row[:3]) for row in rows.values()))
     for second, row in rows.items():
         base = 0
@@ -67,7 +67,7 @@ def rates(picture, rows, top, bottom):
             if count:
                 y, height = bottom - (base + count) / highest * RATES, count / highest * RATES
                 width = picture.x(second + 1) - picture.x(second)
-                # What failed is seen, however little it is.
+                # A few failed requests must be visible too.
                 height = max(height, 2) if colour == FAILED else height
                 picture.parts.append(f'<rect x="{picture.x(second):.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{colour}"/>')
             base += count
@@ -76,7 +76,7 @@ def rates(picture, rows, top, bottom):
 
 
 def latencies(picture, rows, top, bottom):
-    """The slowest answer of each second and the median, on a scale of powers of ten."""
+    """The slowest and the median response of each second, on a logarithmic scale."""
 
     def y(milliseconds):
         share = math.log10(max(1, milliseconds)) / math.log10(LONGEST_MS)
@@ -89,4 +89,4 @@ def latencies(picture, rows, top, bottom):
         for second, row in rows.items():
             if row[column] is not None:
                 picture.parts.append(f'<circle cx="{picture.x(second + 0.5):.1f}" cy="{y(row[column]):.1f}" r="2.2" fill="{colour}"/>')
-    picture.text(LEFT, top - 8, "How long answers took: the slowest of each second, and dark the median")
+    picture.text(LEFT, top - 8, "Response time of each second: slowest (brown), median (green)")

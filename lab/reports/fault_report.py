@@ -13,18 +13,20 @@ from lab.reports.fault_picture import draw
 
 HEAD = """# Faults: what each costs
 
-Each fault happens on booted hosts of [the cluster on one machine](../lab/README.md), under load from clients that write and read
-through the balancer and record every request and every acknowledgement. A host is the primary's where nothing else is said.
-The write gap is the longest time without an acknowledgement; where it is counted from a command, that is said. The time until all
-is in step is counted from the end of the fault, or from its begin where it passes by itself. Writes are lost if they were
-acknowledged and are not in the database afterwards. Times are those of a machine with {cores} cores that held all hosts.
+Each fault happens on booted hosts of [the cluster on one machine](../lab/README.md). Clients write and read through the balancer
+and record every request and every acknowledgement. Unless stated otherwise, the host is the primary's. The write gap is the longest
+time without an acknowledged write; the table says where it is counted from a command. Beside it stands the gap of a plain client in
+the same fault: psql with all hosts in its connection string (`target_session_attrs=read-write`, `connect_timeout=2`,
+`tcp_user_timeout=3000`), which connects again when it fails or hears nothing for 10 s. The time until all is in sync starts at the end
+of the fault, or at its start if the fault ends by itself. A write is lost if it was acknowledged and is not in the database afterwards.
+All hosts ran on one machine with {cores} cores.
 
-| fault | rounds | write gap in s: min, median, max | aim, and how often met | reads failed | writes acknowledged \
-| failed | lost | in step after s: median, max |
-|---|---|---|---|---|---|---|---|---|
+| fault | rounds | write gap in s: min, median, max | of a plain client | target, and how often met | reads failed | writes acknowledged \
+| failed | lost | in sync after s: median, max |
+|---|---|---|---|---|---|---|---|---|---|
 """
 TAIL = """
-This page and its pictures are written by a program; the records are of:
+A program writes this page and its pictures from the records of:
 
 ```sh
 {commands}
@@ -40,7 +42,7 @@ Versions: {versions}.
 def main(folder, files):
     records = [json.loads(pathlib.Path(file).read_text()) for file in files]
     table = records[-1]["faults"]
-    # Pairs have a page of their own.
+    # Pairs have their own page.
     trials = [trial | {"seed": record["seed"]} for record in records for trial in record["trials"] if trial["fault"] in table]
     by_fault = {name: mine for name in table if (mine := [trial for trial in trials if trial["fault"] == name])}
     pictures = folder / "faults"
@@ -70,13 +72,15 @@ def measured(trials):
 def row(name, fault, trials):
     known = measured(trials)
     gaps = [trial["gap"] for trial in known]
-    times = [trial["in_step"] for trial in known if trial["in_step"] is not None]
+    times = [trial["in_sync"] for trial in known if trial["in_sync"] is not None]
     aim = "–"
     if fault["aim"]:
         since = f" from {fault['since']}" if fault["since"] else ""
         aim = f"≤ {fault['aim']}{since}: {sum(gap <= fault['aim'] for gap in gaps)} of {len(gaps)}"
     sums = [f"{sum(trial[count] for trial in known):,}" for count in ("reads_failed", "acknowledged", "writes_failed", "lost")]
-    cells = [f"[{name}](#{name})", str(len(trials)), spread(gaps), aim, *sums, spread(times, (statistics.median, max))]
+    # Records from before there was one do not have it.
+    bare = [trial["bare_gap"] for trial in known if "bare_gap" in trial]
+    cells = [f"[{name}](#{name})", str(len(trials)), spread(gaps), spread(bare), aim, *sums, spread(times, (statistics.median, max))]
     return f"| {' | '.join(cells)} |\n"
 
 
@@ -85,7 +89,7 @@ def spread(values, of=(min, statistics.median, max)):
 
 
 def broken(trials):
-    """What did not come true, or that all did."""
+    """The broken promises, or that all were kept."""
     lines = [
         f"- {trial['fault']}, seed {trial['seed']}, number {trial['number']}: {said}\n" for trial in trials for said in map(short, trial["broken"])
     ]
@@ -94,7 +98,7 @@ def broken(trials):
 
 
 def histories(trials):
-    """What a checker said of what was read and written, where the load was on few users."""
+    """The verdict of the checker on the recorded histories, for loads on few users."""
     checked = [trial["history"] for trial in measured(trials) if trial.get("history")]
     if not checked:
         return []
@@ -105,7 +109,7 @@ def histories(trials):
     return [
         f"\n**Histories** of {sums['users']:,} users through {len(checked)} faults: {sums['operations']:,} operations checked, {wrong} histories not"
         f" linearizable. {sums['unknown']:,} writes had an unknown outcome, and {given_up:,} more because their client gave up;"
-        f" {sums['marked reads']:,} reads said that they came from a replica and were left out.\n"
+        f" {sums['marked reads']:,} reads were marked as served by a replica and left out.\n"
     ]
 
 
@@ -115,8 +119,8 @@ def short(text):
 
 
 def typical(trials):
-    """The trial whose write gap is the median."""
-    known = sorted(measured(trials), key=lambda trial: trial["gap"])
+    """The trial whose write gap is the median of those that kept their promises."""
+    known = sorted((trial for trial in measured(trials) if not trial["broken"]), key=lambda trial: trial["gap"])
     return known[(len(known) - 1) // 2] if known else None
 
 
@@ -125,15 +129,15 @@ def chapter(name, fault, trials, shown):
     uncarried = [trial["uncarried"] for trial in measured(trials)]
     if any(uncarried):
         unread = sum(trial["unread"] for trial in measured(trials))
-        text += f" Acknowledged last and not carried to the other region: {spread(uncarried)} writes (min, median, max); they were"
-        text += f" asked for {unread} times there, which counts as no failed read."
+        text += f" Last acknowledged writes that had not reached the other region: {spread(uncarried)} (min, median, max). Clients"
+        text += f" read them there {unread} times, which does not count as a failed read."
     fired = collections.Counter((name, page) for trial in measured(trials) for name, page in trial.get("alerts", {}).items())
     if fired:
         known = (f"{name} in {count}, to [{page}](runbooks/{page}.md)" for (name, page), count in sorted(fired.items()))
-        text += f" Alerts that fired before all was in sync, in how many rounds, and the page each leads to: {', '.join(known)}."
+        text += f" Alerts that fired before all was in sync, the number of rounds, and their pages: {', '.join(known)}."
     if shown:
         text += f" Number {shown['number']} of seed {shown['seed']}, the median:\n\n"
-        text += f"![{name}: requests a second, latency, who leads](faults/{name}.svg)"
+        text += f"![{name}: requests per second, latency, primary](faults/{name}.svg)"
     return f"{text}\n"
 
 

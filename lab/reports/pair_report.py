@@ -9,23 +9,29 @@ import sys
 
 HEAD = """# Faults in pairs
 
-A second fault begins while the first, or the recovery from it, is under way, on booted hosts of
-[the cluster on one machine](../lab/README.md) and under load from clients that record every request. Each pair ends with a whole cluster.
-What is promised of each, and compared at its end:
+A second fault starts while the first, or the recovery from it, is under way. The pairs run on booted hosts of
+[the cluster on one machine](../lab/README.md), under load from clients that record every request. After each pair the cluster must be
+whole, and the trial checks these promises:
 
-- one primary in both regions together, and one epoch that is the latest;
-- the same rows on every member of both regions, read where each has replayed the WAL up to one position of the primary's;
-- every write that was acknowledged. Of a region that another one replaced, the last may not have been carried: they are counted.
+- Both regions together have one primary, and one epoch is the latest.
+- Every member of both regions has the same rows at one WAL position of the primary.
+- No acknowledged write is lost. If one region replaced the other, its last writes may not have been carried; the table counts them.
 
-Requests may be refused meanwhile: two hosts of three may be gone. The write gap is the longest time without an acknowledgement. "In sync"
-counts from the end of both. Alerts are those that fired from the first fault on until all was in sync; many wait one or two minutes, to
-be sure, so a short pair fires few. Each leads to the page beside it. [Single faults](faults.md) have a page of their own.
+Requests may be refused meanwhile, because two hosts of three may be down.
 
-| no. | first | second | begins | hit | write gap, s | writes | refused | reads refused | lost | not carried | in sync, s | alerts | kept |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+- The **write gap** is the longest time without an acknowledgement; **plain** is that of psql with all hosts in its connection string,
+  beside the service.
+- **In sync** counts from the end of both faults.
+- **Alerts** lists what fired from the first fault until all was in sync, with the page of each. Many alerts wait one or two minutes before
+  they fire, so a short pair fires few.
+
+[Single faults](faults.md) have their own page.
+
+| no. | first | second | starts | hit | write gap, s | plain, s | writes | refused | reads refused | lost | not carried | in sync, s | alerts | kept |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 """
 TAIL = """
-This page is written by a program; the records are of:
+A program writes this page. These commands made it:
 
 ```sh
 {commands}
@@ -34,7 +40,7 @@ python3 -m lab.reports.pair_report docs {files}
 
 {runs}
 
-`--numbers` with the seed repeats one of them. Machine: {cores} cores for all hosts. Versions: {versions}.
+`--numbers` with the seed repeats one pair. Machine: {cores} cores for all hosts. Versions: {versions}.
 """
 
 
@@ -58,11 +64,14 @@ def row(trial):
     first, second, moment = trial["names"]
     cells = [str(trial["number"]), first, second, moment]
     if "gap" in trial:
-        cells += [trial["victim"], f"{trial['gap']:.1f}", f"{trial['acknowledged']:,}", f"{trial['writes_failed']:,}", f"{trial['reads_failed']:,}"]
-        cells += [str(trial["lost"]), str(trial["uncarried"]), "never" if trial["in_step"] is None else f"{trial['in_step']:.0f}"]
+        # Records from before there was a plain client do not have its gap.
+        plain = f"{trial['bare_gap']:.1f}" if "bare_gap" in trial else "–"
+        cells += [trial["victim"], f"{trial['gap']:.1f}", plain]
+        cells += [f"{trial[count]:,}" for count in ("acknowledged", "writes_failed", "reads_failed")]
+        cells += [str(trial["lost"]), str(trial["uncarried"]), "never" if trial["in_sync"] is None else f"{trial['in_sync']:.0f}"]
         cells.append(", ".join(f"{name} → [{page}](runbooks/{page}.md)" for name, page in sorted(trial["alerts"].items())) or "–")
     else:
-        cells += ["–"] * 9
+        cells += ["–"] * 10
     return f"| {' | '.join([*cells, 'no' if trial['broken'] else 'yes'])} |\n"
 
 
@@ -74,7 +83,7 @@ def kept(trials):
 
 def notes(trials):
     lines = [f"- number {trial['number']}: {short(note)}\n" for trial in trials for note in trial.get("notes", [])]
-    return ["\nWhat else was seen:\n\n", *lines] if lines else []
+    return ["\nOther observations:\n\n", *lines] if lines else []
 
 
 def short(text):

@@ -1,4 +1,4 @@
-"""Draws a roll-out from what './dev cluster roll-out --record FILE' wrote: who was when in which state, and who answered.
+"""Draws a roll-out that './dev cluster roll-out --record FILE' recorded: the state of each host over time, and which hosts answered.
 
 Usage: timeline.py FILE [ROUND] >PICTURE.svg; without a number, the last round.
 """
@@ -25,12 +25,14 @@ STYLE = """<style>
 text { font: 12px system-ui, sans-serif; fill: #1c2733; } .ground { fill: #fff; } line { stroke: #d5dbe1; }
 @media (prefers-color-scheme: dark) { text { fill: #e6edf3; } .ground { fill: #0f141a; } line { stroke: #2c3640; } }
 </style>"""
-WIDTH, LEFT, ROW, CHART = 900, 90, 26, 160
+WIDTH, LEFT, ROW, CHART, KEY = 900, 90, 26, 160, 130
+# An upper bound of the width of a letter at this size, in any of the fonts.
+LETTER = 7.6
 AFTER = 5
 
 
 class Picture:
-    """An SVG that grows; x is seconds from the begin of the round."""
+    """An SVG that grows; x is seconds since the start of the round."""
 
     def __init__(self, seconds):
         self.seconds, self.parts = seconds + BEFORE + AFTER, []
@@ -43,6 +45,11 @@ class Picture:
 
     def text(self, x, y, text, anchor="start"):
         self.parts.append(f'<text x="{x:.1f}" y="{y}" text-anchor="{anchor}">{text}</text>')
+
+    def mark(self, x, y, text):
+        """A text beside a vertical line: to its left where it would leave the frame on the right."""
+        fits = x + 3 + LETTER * len(text) <= WIDTH
+        self.text(x + 3 if fits else x - 3, y, text, "start" if fits else "end")
 
     def line(self, x1, y1, x2, y2):
         self.parts.append(f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>')
@@ -61,7 +68,7 @@ def is_new(events):
 
 
 def states(round, end):
-    """The intervals of each host; old hosts first, which serve from before."""
+    """The intervals of each host; old hosts first, as they serve already."""
     events = collections.defaultdict(list)
     for at, host, what in round["events"]:
         events[host].append((at - round["begun"], what))
@@ -74,18 +81,18 @@ def states(round, end):
 
 
 def rates(record, round):
-    """Answers a second of old and of all hosts: as the clients counted them, divided as the balancer counts its targets'."""
+    """Responses per second of old and of all hosts: counted by the clients, divided by the balancer's count per target."""
     shares = list(old_shares(record["samples"], {host for _, host, what in round["events"] if what == "launched"}))
     for second in record["seconds"]:
         at = second["at"] - round["begun"]
-        # The last line is of a second that had only begun.
+        # The last line is of an unfinished second.
         if -BEFORE <= at <= round["took"] + AFTER and second is not record["seconds"][-1]:
             share = min(shares, key=lambda share: abs(share[0] - second["at"]))[1]
             yield at, second["answered"] * share, second["answered"]
 
 
 def old_shares(samples, new):
-    """The part of the answers that is not from new hosts, between any two looks. What is forgotten in between is not counted."""
+    """The share of responses from old hosts between two samples. A target that the balancer dropped in between is not counted."""
     for (_, before), (at, counts) in itertools.pairwise(samples):
         grown = {host: count - before.get(host, 0) for host, count in counts.items()}
         if total := sum(grown.values()):
@@ -103,7 +110,7 @@ def draw(record, number):
         picture.line(picture.x(second), 30, picture.x(second), bottom)
         picture.text(picture.x(second), bottom + 16, f"{second} s", "middle")
     for place, (name, colour) in enumerate(state for state in STATES.values() if state[0]):
-        x = LEFT + place * 110
+        x = LEFT + place * KEY
         picture.parts.append(f'<rect x="{x}" y="8" width="12" height="12" fill="{colour}"/>')
         picture.text(x + 17, 18, name)
     for row, (host, intervals) in enumerate(hosts.items()):
@@ -123,8 +130,8 @@ def draw(record, number):
     picture.area(total, old, NEW)
     picture.text(LEFT - 10, top + 10, f"{highest:.0f} /s", "end")
     picture.text(LEFT - 10, bottom, "0", "end")
-    failed = f"{len(round['failures'])} failed, the slowest took {round['slowest']:.0f} ms"
-    picture.text(LEFT, bottom + 36, f"Answers a second, dark by old hosts, light by new ones: {round['answered']} requests, {failed}")
+    failed = f"{len(round['failures'])} failed, slowest {round['slowest']:.0f} ms"
+    picture.text(LEFT, bottom + 36, f"Responses per second: dark from old hosts, light from new hosts. {round['answered']} requests, {failed}")
     return picture.svg(bottom + 48)
 
 

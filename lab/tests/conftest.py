@@ -37,5 +37,12 @@ def client(cluster):
 @pytest.fixture
 def whole(cluster):
     """The cluster, with every member in its place and its balancers serving."""
-    cluster.mend()
+    # Each further test would wait as long for what did not come.
+    if broken := getattr(cluster, "broken", None):
+        pytest.fail(f"an earlier test left the cluster broken: {broken}", pytrace=False)
+    try:
+        cluster.mend()
+    except Exception as error:
+        cluster.broken = error
+        raise
     return cluster

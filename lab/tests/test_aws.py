@@ -9,6 +9,7 @@ import sys
 import urllib.request
 
 import boto3
+import botocore.config
 import pytest
 from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT_ID
 from moto.server import ThreadedMotoServer
@@ -70,7 +71,9 @@ def launch(ec2, name, role, region, **place):
 
 
 def client(service, region):
-    return boto3.client(service, region_name=region)
+    # One attempt: a network that is made twice, as the emulator was slow, is one too many.
+    patient = botocore.config.Config(read_timeout=600, retries={"total_max_attempts": 1})
+    return boto3.client(service, region_name=region, config=patient)
 
 
 def run(cloud, command, *arguments):

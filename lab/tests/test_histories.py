@@ -133,7 +133,7 @@ def test_a_host_is_judged_by_its_whole_history(host, expected):
     assert (found["fork"], found["beyond"], found["copy"]) == expected
 
 
-def test_what_nobody_can_tell_is_unknown_and_a_proven_neighbour_may_tell():
+def test_an_unknown_state_may_be_resolved_by_a_proven_neighbour():
     behind, unknown = chain((1, 70, "x")), {"fork": None, "beyond": True, "copy": True}
     assert histories.forks({"one": behind}, COUNTS)["one"] == unknown
     neighbour = at(chain((1, 100, "x")), _70="x")

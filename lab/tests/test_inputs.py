@@ -57,9 +57,10 @@ def test_an_override_that_is_an_attack_arrives_as_the_text_that_it_is(operator, 
     assert said and said[1].replace('\\"', '"') == text, done.stdout + done.stderr
 
 
-def test_an_honest_override_arrives_whole(operator):
-    done = fail_over(operator, COMMANDS[0], "It's off, says Zoë")
-    assert "without proof: It's off, says Zoë" in done.stdout, done.stdout + done.stderr
+@pytest.mark.parametrize("text", ["It's off, says Zoë", "yes", "{}"])
+def test_an_honest_override_arrives_whole(operator, text):
+    done = fail_over(operator, COMMANDS[0], text)
+    assert f'"msg": "without proof: {text}"' in done.stdout, done.stdout + done.stderr
 
 
 def test_no_override_is_a_refusal(operator):

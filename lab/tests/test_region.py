@@ -13,6 +13,7 @@ import pytest
 from lab.hosts import nspawn, plan, storage
 from lab.hosts.cluster import LEADERS
 from lab.trials import faults
+from lab.trials.playing import Playing
 
 
 def recap(output):
@@ -54,7 +55,8 @@ def test_site_stops_at_a_wrong_setting_before_it_changes_anything(whole):
 
 def test_site_stops_at_an_unreachable_host_before_it_changes_anything(whole):
     whole.machines["b-app2"].kill()
-    assert re.search(r"b-app2 : .*?unreachable=1", stopped(whole, "-e", "service_write_patience=29s"))
+    # No longer than an operator waits: a host that is off does not answer later, either.
+    assert re.search(r"b-app2 : .*?unreachable=1", stopped(whole, "--timeout=10", "-e", "service_write_patience=29s"))
 
 
 @pytest.mark.parametrize("region", plan.NETWORKS)
@@ -103,7 +105,7 @@ def test_the_death_of_the_primarys_host_costs_no_acknowledged_write_and_no_read(
 
 
 def beyond_the_fork(cluster, region):
-    """The WAL files in a region's bucket that go on where the last timeline began: no standby and no restore may meet one.
+    """The WAL files in a region's bucket that continue beyond the start of the last timeline: no standby and no restore may meet one.
 
     What a region had saved of its own before it was lost, and the other had not received, stays there.
     """
@@ -132,7 +134,7 @@ def test_a_data_volume_that_fills_up_again_hands_the_primary_over_again(whole, c
         for _ in range(2):
             fault = faults.DiskFull(whole)
             fault.begin()
-            # Writes go on in files that are there already, so acknowledgements alone prove nothing yet.
+            # Writes continue in existing files, so acknowledgements alone prove nothing yet.
             before = (None, fault.victim.name)
             nspawn.wait_until(lambda before=before: whole.leader("a") not in before, "another host leads", 60)
             ledger.goes_on()
@@ -178,6 +180,28 @@ def test_a_switchover_that_cannot_be_meant_is_refused(whole, arguments, reason):
     assert refused.returncode != 0
     assert reason in refused.stdout
     assert whole.leader("a") == before
+
+
+REFUSE = "table inet trial { chain out { type filter hook output priority 0; tcp dport 5432 reject with tcp reset; }; }"
+
+
+@pytest.mark.long
+def test_a_switchover_waits_for_a_member_that_turns_round(whole):
+    """A member that runs and does not stream yet, as after a run that was killed when the primary had just moved."""
+    leader = whole.leader("a")
+    replica = next(place.name for place in plan.databases("a") if place.name != leader)
+    lost = f"select count(*) from pg_stat_replication where application_name = '{replica}'"
+    whole.machines[replica].inside("nft", REFUSE)
+    try:
+        end = f"select pg_terminate_backend(pid) from pg_stat_replication where application_name = '{replica}'"
+        whole.sql("a", end)
+        nspawn.wait_until(lambda: whole.members("a")[replica]["state"] != "streaming" and whole.sql("a", lost) == ["0"], "it does not stream")
+        playing = Playing(whole, "switchover.yml", "target_region=a").start()
+        nspawn.wait_until(lambda: "FAILED - RETRYING" in playing.output() or playing.is_over(), "it waits, or refuses", 120)
+    finally:
+        whole.machines[replica].inside("nft", "delete table inet trial")
+    assert playing.wait() == 0, playing.output()
+    assert whole.leader("a") != leader
 
 
 @pytest.mark.long

@@ -11,7 +11,7 @@ from docs.runbooks import pages as runbooks
 from lab.trials.reader import Reader
 from tools import TOP
 
-# Runs blocks of commands, each to its end, and tells of each which lines failed, what was said, and what was complained of.
+# Runs blocks of commands completely, and reports for each the failed lines, its output and its error output.
 RUNNER = """
 import json, os, subprocess, sys, tempfile
 answers = []

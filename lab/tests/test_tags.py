@@ -61,7 +61,7 @@ def test_a_renamed_host_keeps_its_place_and_its_thief_gets_none(cloud, renamed):
     assert f"{primary} is a-db1 by its address" in " ".join(done.stderr.split())
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def rogue(cloud):  # noqa: F811
     """Instances that are tagged as hosts: one beside the others, and one at a host's address in a network that is not ours."""
     ec2 = client("ec2", EC2)
@@ -70,14 +70,12 @@ def rogue(cloud):  # noqa: F811
     vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
     subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.3.0/24", AvailabilityZone=f"{EC2}c")["Subnet"]["SubnetId"]
     launch(ec2, "a-db3", "database", "a", SubnetId=subnet, PrivateIpAddress="10.0.3.11")
-    ids = [
+    return [
         one["InstanceId"]
         for address, place in (("10.0.2.77", beside), ("10.0.3.11", subnet))
         for one in instances(subnet_id=place)
         if one["PrivateIpAddress"] == address
     ]
-    yield ids
-    ec2.terminate_instances(InstanceIds=ids)
 
 
 def test_an_instance_that_is_tagged_as_a_host_is_none_and_is_named(cloud, rogue):  # noqa: F811

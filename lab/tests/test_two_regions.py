@@ -50,7 +50,7 @@ def test_where_nothing_is_wrong_a_playbook_says_so_and_changes_nothing(whole, pl
     assert set(map(int, re.findall(r"unreachable=(\d+)", done.stdout))) == {0}
 
 
-def test_a_region_is_not_replaced_when_the_inventory_does_not_know_whom_to_fence(whole, tmp_path):
+def test_a_region_is_not_replaced_when_the_inventory_has_no_host_to_fence(whole, tmp_path):
     known = json.loads(whole.inventory.joinpath("hosts.yml").read_text())
     children = known["all"]["children"]
     del children["region_a"]
@@ -92,7 +92,7 @@ def test_a_dead_region_is_replaced_waits_when_it_returns_and_leads_again(whole, 
     if unsent:
         assert play(whole, "rejoin.yml", "-e", "target_region=a").returncode != 0
     regions.rejoin(whole, "a")
-    print(f"region a in step {time.monotonic() - begun:.1f} s after the command")
+    print(f"region a in sync {time.monotonic() - begun:.1f} s after the command")
 
     with client("b") as ledger:
         whole.playbook("failback.yml", "-e", "target_region=a")

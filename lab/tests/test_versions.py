@@ -99,7 +99,7 @@ def test_a_bucket_that_lost_its_versions_comes_back_from_the_copies(damaged):
 
 def test_the_playbook_of_the_page_does_it_and_checks_it(damaged):
     s3, environment, at = damaged
-    command = (BIN / "ansible-playbook", "--inventory", "localhost,", "restore-versions.yml", "-e", "versions_bucket=backup", "-e")
+    command = (BIN / "ansible-playbook", "--inventory", "inventories/aws", "restore-versions.yml", "-e", "versions_bucket=backup", "-e")
     done = run(environment, *command, f"versions_at={at}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (get(s3, INFO), get(s3, WAL)) == ("honest", "wal")

@@ -52,7 +52,7 @@ class PrometheusStopped(Stopped, Monitor):
 
 
 class ConfigurationBroken(Monitor):
-    name, what = "configuration-broken", "somebody changed the configuration of Prometheus by hand, and it is wrong"
+    name, what = "configuration-broken", "a manual change broke the configuration of Prometheus"
 
     def begin(self):
         self.cluster.ssh(self.victim.name, "echo 'wrong: [' >>/etc/prometheus/prometheus.yml")
@@ -61,7 +61,7 @@ class ConfigurationBroken(Monitor):
 class DiskFilling(Fault):
     """What a restore put aside fills the volume to nine tenths."""
 
-    name, what = "disk-filling", "what a restore put aside takes the room on the primary's disk"
+    name, what = "disk-filling", "files that a restore set aside fill the primary's disk"
 
     def begin(self):
         size = f"$(($(df --output=avail --block-size=1 /{machine.DATA} | tail -n 1) * 9 / 10))"
@@ -75,7 +75,7 @@ class DiskFilling(Fault):
 class CertificateEnds(Replica):
     """The authority signs the host's key again, for ten days."""
 
-    name, what = "certificate-ends", "the certificate of a host ends in ten days"
+    name, what = "certificate-ends", "the certificate of a host expires in ten days"
 
     def begin(self):
         held = self.cluster.credentials

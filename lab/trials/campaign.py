@@ -21,16 +21,16 @@ VERSIONS = "dpkg-query --show --showformat '${Package} ${Version}\\n' "
 
 
 def arguments(command):
-    command.add_argument("--rounds", metavar="N", type=positive, default=1, help="each fault so many times (default: %(default)s)")
-    command.add_argument("--pairs", action="store_true", help="a second fault begins while the first is under way: the short list, or --count of all")
-    command.add_argument("--count", metavar="N", type=positive, help="so many pairs, drawn at random")
-    command.add_argument("--seed", metavar="S", type=int, help="what decides the order and each choice (default: by chance, and printed)")
-    command.add_argument("--numbers", metavar="N", type=positive, nargs="+", help="of all that this seed decides only these, to repeat them")
+    command.add_argument("--rounds", metavar="N", type=positive, default=1, help="run each fault N times (default: %(default)s)")
+    command.add_argument("--pairs", action="store_true", help="start a second fault during the first: the short list, or --count of all pairs")
+    command.add_argument("--count", metavar="N", type=positive, help="N random pairs")
+    command.add_argument("--seed", metavar="S", type=int, help="the seed of the order and of each choice (default: random, and printed)")
+    command.add_argument("--numbers", metavar="N", type=positive, nargs="+", help="run only these numbers of the seed, to repeat them")
     command.add_argument(
         "--only", metavar="NAME", type=known, nargs="+", help=f"only these of: {', '.join(faults.TABLE)}; of pairs, any that has one"
     )
-    command.add_argument("--histories", action="store_true", help="load on few users besides, and a check that what was read could be so")
-    command.add_argument("--record", metavar="FILE", type=pathlib.Path, help="write everything measured there, for lab/reports/fault_report.py")
+    command.add_argument("--histories", action="store_true", help="add load on few users, and check that their histories are linearizable")
+    command.add_argument("--record", metavar="FILE", type=pathlib.Path, help="write all measurements to FILE, for lab/reports/fault_report.py")
 
 
 def known(name):
@@ -113,7 +113,7 @@ def versions(cluster):
 def summary(trial):
     if "gap" not in trial:
         return f"{trial['fault']}: not tried"
-    back = "never in step" if trial["in_step"] is None else f"in step after {trial['in_step']} s"
+    back = "never in sync" if trial["in_sync"] is None else f"in sync after {trial['in_sync']} s"
     carried = f", {trial['uncarried']} not carried (and {trial['unread']} reads of them)" if trial["uncarried"] else ""
     writes = f"{trial['acknowledged']} writes acknowledged, {trial['writes_failed']} failed, {trial['lost']} lost{carried}"
     reads = f"{trial['reads']} reads, {trial['reads_failed']} failed"
@@ -122,7 +122,8 @@ def summary(trial):
     back += "".join(f"; {note.splitlines()[0]}" for note in trial["notes"])
     if trial["history"]:
         back += f"; {trial['history']['operations']} operations on {trial['history']['users']} users checked"
-    return f"{trial['fault']} of {trial['victim']}: write gap {trial['gap']} s{over_aim(trial)}, {reads}, {writes}, {back}"
+    gap = f"write gap {trial['gap']} s{over_aim(trial)}, of a plain client {trial['bare_gap']} s"
+    return f"{trial['fault']} of {trial['victim']}: {gap}, {reads}, {writes}, {back}"
 
 
 def over_aim(trial):

@@ -7,7 +7,12 @@ from lab.trials.fault import OTHER, REGION, Fault
 
 
 class RegionLost(Fault):
-    name, what, aim, since = "region-lost", "the primary's region is cut off, the other is promoted, then the cut heals", 5, "the command"
+    name, what, aim, since = (
+        "region-lost",
+        "the primary's region is cut off, the other region is promoted, then the connection returns",
+        5,
+        "the command",
+    )
     region, accepted = OTHER, None
 
     def hit(self):
@@ -39,7 +44,7 @@ class RegionReplacedUnseen(RegionLost):
     """Its own clients write on meanwhile: what they wrote is what `rejoin` counts and gives up."""
 
     name, since, aim = "region-replaced-unseen", "the command", None
-    what = "the primary's region is cut off and works on, the other is promoted by somebody's word, then the cut heals"
+    what = "the primary's region is cut off but keeps running, the other is promoted by override, then the connection returns"
     reachable = False
     OVERRIDE = ("region_fence_command=false", "region_fence_override=tried")
 
@@ -60,7 +65,7 @@ class RegionReplacedUnseen(RegionLost):
 
 
 class RegionCut(Fault):
-    name, what = "region-cut", "the primary's region is cut off from everything and stays the primary; its own clients write on"
+    name, what = "region-cut", "the primary's region is cut off from everything and stays the primary; its own clients continue to write"
     place, reachable = f"{REGION}-lb", False
 
     def hit(self):

@@ -17,9 +17,9 @@ STEPS, TRIES = 45, 3
 
 
 def arguments(command):
-    command.add_argument("--count", metavar="N", type=positive, default=60, help="so many moves (default: %(default)s)")
-    command.add_argument("--kill-every", metavar="N", type=positive, default=10, help="kill one of so many (default: %(default)s)")
-    command.add_argument("--seed", metavar="S", type=int, help="what decides the steps (default: by chance, and printed)")
+    command.add_argument("--count", metavar="N", type=positive, default=60, help="make N moves (default: %(default)s)")
+    command.add_argument("--kill-every", metavar="N", type=positive, default=10, help="kill one move in N (default: %(default)s)")
+    command.add_argument("--seed", metavar="S", type=int, help="the seed of the steps (default: random, and printed)")
 
 
 def killed(cluster, name, steps, *settings):

@@ -1,7 +1,7 @@
-"""What may happen to a cluster: how each fault begins and ends, what it may cost, and what it aims at.
+"""The faults of a cluster: how each starts and ends, what it may cost, and its target.
 
-Tests and `./dev cluster faults` take them from here. Each may cost time, but no acknowledged write, no read and no refused write;
-only what a lost region acknowledged last may not have reached the other.
+Tests and `./dev cluster faults` use this table. A fault may cost time, but no acknowledged write is lost and no read or write fails.
+The exception: the last acknowledged writes of a lost region may not have reached the other region.
 """
 
 import time
@@ -23,7 +23,7 @@ ARCHIVE_FAILURES = "select failed_count from pg_stat_archiver"
 
 
 class HostKilled(Replaced, Fault):
-    name, what, aim = "host-killed", "every process of the primary's host is killed at once, and it answers nobody", 20
+    name, what, aim = "host-killed", "every process of the primary's host is killed at once, and the host no longer answers", 20
 
     def begin(self):
         self.victim.kill()
@@ -34,7 +34,7 @@ class HostKilled(Replaced, Fault):
 
 
 class HostFrozen(Replaced, Fault):
-    name, what, aim = "host-frozen", "the primary's host freezes, while its network goes on acknowledging", 27
+    name, what, aim = "host-frozen", "the primary's host freezes, but its kernel still acknowledges packets", 27
 
     def begin(self):
         self.victim.freeze()

@@ -22,9 +22,9 @@ SETTLE_S = 60
 
 def arguments(command):
     command.add_argument("playbook", metavar="PLAYBOOK", type=known, help=f"one of: {', '.join(playbooks.TABLE)}")
-    command.add_argument("--count", metavar="N", type=positive, default=1, help="kill it so many times (default: %(default)s)")
-    command.add_argument("--seed", metavar="S", type=int, help="what decides the task, the moment and the manner (default: by chance, and printed)")
-    command.add_argument("--record", metavar="FILE", type=pathlib.Path, help="write what came of each there")
+    command.add_argument("--count", metavar="N", type=positive, default=1, help="kill it N times (default: %(default)s)")
+    command.add_argument("--seed", metavar="S", type=int, help="the seed of the task, the moment and the way (default: random, and printed)")
+    command.add_argument("--record", metavar="FILE", type=pathlib.Path, help="write the results to FILE")
 
 
 def known(name):

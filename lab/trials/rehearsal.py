@@ -25,13 +25,15 @@ def arguments(command):
     what = command.add_mutually_exclusive_group()
     what.add_argument("--version", help="roll out this version of the cluster's apt repository")
     what.add_argument("--deb", metavar="FILE", type=pathlib.Path, help="roll out this package")
-    what.add_argument("--broken", action="store_true", help="roll out a version that never becomes healthy: it is to be rolled back")
-    command.add_argument("--region", choices=plan.NETWORKS, default="a", help="whose service hosts (default: %(default)s)")
-    command.add_argument("--rounds", metavar="N", type=positive, default=1, help="so many roll-outs, each of a new version (default: %(default)s)")
-    command.add_argument("--rate", metavar="N", type=positive, default=1000, help="requests a second meanwhile (default: %(default)s)")
-    command.add_argument("--patience", metavar="SECONDS", type=positive, default=120, help="how long health may take (default: %(default)s)")
-    command.add_argument("--warm-up", metavar="SECONDS", type=positive, default=10, help="how long old and new serve together (default: %(default)s)")
-    command.add_argument("--record", metavar="FILE", type=pathlib.Path, help="write everything measured there, for lab/reports/timeline.py")
+    what.add_argument("--broken", action="store_true", help="roll out a version that never becomes healthy; it must be rolled back")
+    command.add_argument("--region", choices=plan.NETWORKS, default="a", help="the region (default: %(default)s)")
+    command.add_argument("--rounds", metavar="N", type=positive, default=1, help="make N roll-outs, each of a new version (default: %(default)s)")
+    command.add_argument("--rate", metavar="N", type=positive, default=1000, help="requests per second during it (default: %(default)s)")
+    command.add_argument("--patience", metavar="SECONDS", type=positive, default=120, help="time until a host must be healthy (default: %(default)s)")
+    command.add_argument(
+        "--warm-up", metavar="SECONDS", type=positive, default=10, help="time during which old and new hosts both serve (default: %(default)s)"
+    )
+    command.add_argument("--record", metavar="FILE", type=pathlib.Path, help="write all measurements to FILE, for lab/reports/timeline.py")
 
 
 def positive(text):

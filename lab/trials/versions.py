@@ -37,7 +37,7 @@ def next_version(cluster, broken=False):
 
 
 def newer(cluster, package):
-    """Publishes a package of the database hosts' file system, packed anew, under a further version, and returns that."""
+    """Repacks a package of the database hosts' file system with a later version, publishes it, and returns the version."""
     root, folder = pathlib.Path(rootfs("database")), cluster.run.folder / "site/upgrades"
     folder.mkdir(exist_ok=True)
     status = nspawn.run("dpkg-query", f"--admindir={root}/var/lib/dpkg", "--status", package).stdout

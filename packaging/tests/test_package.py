@@ -179,4 +179,4 @@ def test_bad_input_is_answered_in_one_sentence(binaries, owner, tmp_path):
     tools.mkdir()
     for tool in ("bash", "env", "dirname", "uname", "sed", "grep", "id", "cat", "realpath"):
         (tools / tool).symlink_to(shutil.which(tool))
-    assert "Debian packages are needed" in told(*deb, env={"PATH": str(tools), "HOME": str(tmp_path)})
+    assert "these Debian packages by hand" in told(*deb, env={"PATH": str(tools), "HOME": str(tmp_path)})

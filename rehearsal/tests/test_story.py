@@ -10,21 +10,7 @@ import pytest
 
 from rehearsal import story
 from rehearsal.regions import REGIONS
-
-
-def red(ended, said):
-    """Stopped, by one sentence."""
-    assert "failure" in ended.jobs.values(), ended.log[-3000:]
-    assert said in ended.log, ended.log[-3000:]
-
-
-def green(ended):
-    assert ended.green, ended.log[-6000:]
-
-
-def stored(place, name, default=None):
-    file = place.state / name
-    return json.loads(file.read_text()) if file.exists() else default
+from shared import green, red, stored
 
 
 def test_a_tag_that_is_no_version_publishes_nothing(place, account):
@@ -56,7 +42,7 @@ def test_a_release_that_is_run_again_publishes_everything(place, account):
         "SHA256SUMS",
     )
     assert all(any(name.endswith(kind) for name in release["assets"]) for kind in kinds), release["assets"]
-    names = {f"dob-api-{place.version}-{arch}" for arch in ("amd64", "arm64")}
+    names = {f"dob-api-{place.version}-{arch}-1" for arch in ("amd64", "arm64")}
     assert all(names <= set(account.images(region)) for region in REGIONS.values())
 
 
@@ -133,7 +119,7 @@ def test_another_repository_gets_no_role(place, account):
 def test_a_deploy_brings_the_version_to_both_regions(place, account):
     green(story.deploy(place))
     for letter, region in REGIONS.items():
-        image = account.images(region)[f"dob-api-{place.version}-amd64"]["ImageId"]
+        image = account.images(region)[f"dob-api-{place.version}-amd64-1"]["ImageId"]
         assert set(account.running(letter)) == {image}
 
 

@@ -73,7 +73,7 @@ pub fn command() -> Command {
         .args(settings().map(Setting::arg))
         .subcommand(
             Command::new("health")
-                .about("Ask the service on DOB_API_LISTEN whether it is healthy; exit 0 if so, else 1"),
+                .about("Check whether the service on DOB_API_LISTEN is healthy; exit 0 if so, else 1"),
         )
         .subcommand(
             Command::new("write-secrets")

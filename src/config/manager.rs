@@ -38,7 +38,8 @@ fn address(text: &str) -> Result<SocketAddr, ConfigError> {
         [b'/', ..] => SocketAddr::from_pathname(text),
         _ => return Err(ConfigError::new("NOTIFY_SOCKET", format_args!("'{text}' is neither a path nor an @name"))),
     };
-    address.map_err(|error| ConfigError::new("NOTIFY_SOCKET", format_args!("'{text}' is no socket's address: {error}")))
+    address
+        .map_err(|error| ConfigError::new("NOTIFY_SOCKET", format_args!("'{text}' is not a socket address: {error}")))
 }
 
 /// The watchdog's patience; 0 turns it off, and one that watches another process is none of ours.

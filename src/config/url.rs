@@ -21,8 +21,8 @@ const OPTIONS: [&str; 10] = [
     "options",
 ];
 
-const OWN_DEADLINES: &str = "each connection has deadlines of its own";
-const OWN_CHOICE: &str = "the primary is looked for among all hosts";
+const OWN_DEADLINES: &str = "each connection has its own deadlines";
+const OWN_CHOICE: &str = "the service looks for the primary on all hosts";
 
 /// Options of other clients that would not be used, a value for which that makes no difference, and why.
 const UNUSED: [(&str, &str, &str); 12] = [
@@ -35,22 +35,27 @@ const UNUSED: [(&str, &str, &str); 12] = [
     ("keepalives_retries", "", OWN_DEADLINES),
     ("target_session_attrs", "any", OWN_CHOICE),
     ("load_balance_hosts", "disable", OWN_CHOICE),
-    ("sslnegotiation", "", "TLS is always asked for first"),
+    ("sslnegotiation", "", "TLS is always tried first"),
     ("sslrootcert", "", "DATABASE_CA_FILE names the certificates"),
-    ("passfile", "", "DATABASE_PASSWORD_FILE names a file with nothing but the password"),
+    ("passfile", "", "DATABASE_PASSWORD_FILE names a file that contains only the password"),
 ];
 
 /// A database URL. No part of it is ever echoed: where it is wrong, any part may be one of a password.
 pub(super) fn find(settings: &Settings<'_>, name: &str) -> Result<Option<Config>, ConfigError> {
     let Some(text) = settings.find(name)? else { return Ok(None) };
-    let config = parse(&text).and_then(checked).map_err(|problem| ConfigError::new(name, problem))?;
+    let config = read(name, &text)?;
     if config.get_password().is_some() && settings.flags.get(name).is_some() {
         return Err(ConfigError::new(
             name,
-            "a password on the command line is visible to every user of this machine: put it into DATABASE_PASSWORD_FILE",
+            "a password on the command line is visible to every user of this machine: put it in a file and set DATABASE_PASSWORD_FILE, or put an administrator's URL in a file and set DOB_API_ADMIN_DATABASE_URL_FILE",
         ));
     }
     Ok(Some(config))
+}
+
+/// The database URL `text`, which the setting `name` gives.
+pub(super) fn read(name: &str, text: &str) -> Result<Config, ConfigError> {
+    parse(text).and_then(checked).map_err(|problem| ConfigError::new(name, problem))
 }
 
 fn parse(text: &str) -> Result<Config, String> {
@@ -92,10 +97,10 @@ fn options(mut query: &str) -> impl Iterator<Item = (String, &str)> {
 fn check_option(option: &str, value: &str) -> Result<(), String> {
     if let Some((option, neutral, why)) = UNUSED.iter().find(|(unused, ..)| *unused == option) {
         if neutral.is_empty() || *neutral != value {
-            return Err(format!("the option {option} would not be used: remove it, because {why}"));
+            return Err(format!("the option {option} is not supported: remove it, because {why}"));
         }
     } else if !OPTIONS.contains(&option) {
-        return Err(format!("has an option that is not known: remove it, or write one of {}", OPTIONS.join(", ")));
+        return Err(format!("has an unknown option: remove it, or use one of {}", OPTIONS.join(", ")));
     }
     Ok(())
 }
@@ -115,18 +120,18 @@ fn checked(config: Config) -> Result<Config, String> {
     }
     if !hosts.iter().all(is_plain) {
         return Err(
-            "a host has a character that no host name has: write @ : / ? of a user or a password as %40 %3A %2F %3F"
+            "a host has a character that is not allowed in host names: write @ : / ? of a user or a password as %40 %3A %2F %3F"
                 .to_owned(),
         );
     }
     if ports.len() > 1 && ports.len() != hosts.len() {
-        return Err("the number of ports is neither 1 nor that of the hosts: write each host as host:port".to_owned());
+        return Err("the numbers of ports and hosts differ: write each host as host:port".to_owned());
     }
     if ports.contains(&0) {
-        return Err("port 0 is no port to connect to: name the server's".to_owned());
+        return Err("cannot connect to port 0: write the server's port".to_owned());
     }
     if !addresses.is_empty() && addresses.len() != hosts.len() {
-        return Err("hostaddr must name as many addresses as there are hosts, or none".to_owned());
+        return Err("hostaddr must list one address per host, or none".to_owned());
     }
     let place = |index: usize| {
         let name = match (addresses.get(index), &hosts[index]) {
@@ -137,7 +142,7 @@ fn checked(config: Config) -> Result<Config, String> {
         (name, ports.get(index).or(ports.first()))
     };
     if (1..hosts.len()).any(|index| (0..index).any(|other| place(other) == place(index))) {
-        return Err("names the same host and port twice: name each host once, because hosts are counted".to_owned());
+        return Err("lists the same host and port twice: list each host once".to_owned());
     }
     Ok(config)
 }
@@ -160,7 +165,7 @@ fn is_plain(host: &Host) -> bool {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Config, String> {
+    fn checked_url(text: &str) -> Result<Config, String> {
         parse(text).and_then(checked)
     }
 
@@ -176,9 +181,9 @@ mod tests {
             "postgres://ada:p/w?d@db/users",
         ];
         for url in urls {
-            read(url).map_err(|problem| format!("{url}: {problem}"))?;
+            checked_url(url).map_err(|problem| format!("{url}: {problem}"))?;
         }
-        let ports = read(urls[1])?.get_ports().to_vec();
+        let ports = checked_url(urls[1])?.get_ports().to_vec();
         assert_eq!(ports, [5433, 5432, 5434]);
         Ok(())
     }
@@ -205,7 +210,7 @@ mod tests {
             ("postgres://ada@db/users?sslnegotiation=direct", "sslnegotiation"),
             ("postgres://ada@db/users?sslrootcert=/ca.pem", "DATABASE_CA_FILE"),
             ("postgres://ada@db/users?passfile=/pgpass", "DATABASE_PASSWORD_FILE"),
-            ("postgres://ada:open@x?sesame=y@db/users", "not known"),
+            ("postgres://ada:open@x?sesame=y@db/users", "unknown option"),
             ("postgres://ada@db/users?sesame", "PostgreSQL URL"),
             ("postgres://ada:open@sesame@db/users", "%40"),
             ("postgres://ada:open@sesame/x@db/users", "%40"),
@@ -231,7 +236,7 @@ mod tests {
             ("postgres://ada@d%09b/users", "host"),
         ];
         for (url, words) in cases {
-            let problem = read(url).map(drop).expect_err(url);
+            let problem = checked_url(url).map(drop).expect_err(url);
             assert!(problem.contains(words) && !problem.contains("sesame"), "{url}: {problem}");
             assert_eq!(problem.lines().count(), 1, "{problem}");
         }

@@ -69,8 +69,8 @@ pub(super) fn without_line_end(text: &str) -> &str {
 pub(super) fn unprintable(text: &str) -> Option<&'static str> {
     match text.chars().find(|&char| char.is_control() || char == '\u{feff}')? {
         '\u{feff}' => Some("has a byte order mark: save it as UTF-8 without one"),
-        '\n' => Some("has more than one line: write a single one"),
-        '\r' => Some("has a carriage return: save it with the line ends of Unix"),
+        '\n' => Some("has more than one line: write a single line"),
+        '\r' => Some("has a carriage return: save it with Unix line endings"),
         _ => Some("has a control character: remove it"),
     }
 }

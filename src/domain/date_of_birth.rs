@@ -89,9 +89,7 @@ impl fmt::Display for DateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Form => "dateOfBirth must be written YYYY-MM-DD, such as 1815-12-10",
-            Self::NoSuchDay => {
-                "dateOfBirth names a day that the calendar does not have: write a real day from 0001-01-01 on"
-            }
+            Self::NoSuchDay => "dateOfBirth is not a real date: write a date from 0001-01-01 on",
             Self::NotPast => "dateOfBirth must be before today",
         })
     }

@@ -88,7 +88,7 @@ impl fmt::Display for UsernameError {
             Self::Empty => "the username is missing: write 1 to 255 letters from A to Z after /hello/",
             Self::TooLong => "the username is too long: write 1 to 255 letters from A to Z after /hello/",
             Self::NotLetters => {
-                "the username has a character that is no letter: write 1 to 255 letters from A to Z after /hello/"
+                "the username has a character that is not a letter: write 1 to 255 letters from A to Z after /hello/"
             }
         })
     }

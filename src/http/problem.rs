@@ -16,6 +16,8 @@ pub(super) struct Problem {
     pub(super) status: StatusCode,
     detail: Cow<'static, str>,
     pub(super) allow: Option<&'static str>,
+    /// Whether the connection ends with it: where a request ends is in doubt, and so is what comes behind it.
+    pub(super) closes: bool,
 }
 
 #[derive(Serialize)]
@@ -28,7 +30,15 @@ struct Document<'a> {
 
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, detail: detail.into(), allow: None }
+        Self { status, detail: detail.into(), allow: None, closes: false }
+    }
+
+    pub(super) fn misframed(detail: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail).closing()
+    }
+
+    pub(super) fn closing(self) -> Self {
+        Self { closes: true, ..self }
     }
 
     pub(super) fn target_too_long(limit: usize) -> Self {
@@ -53,11 +63,11 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::UnknownPath => Self::new(
                 StatusCode::NOT_FOUND,
-                "nothing is served here: use /hello/<username>, with letters from A to Z",
+                "there is nothing at this path: use /hello/<username>, with letters from A to Z",
             ),
             Refusal::MethodNotAllowed(methods) => Self {
                 allow: Some(methods),
-                ..Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this method is not served here: use {methods}"))
+                ..Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("this method is not allowed here: use {methods}"))
             },
             Refusal::Username(error) => Self::new(StatusCode::BAD_REQUEST, error.to_string()),
             Refusal::Date(error) => Self::new(StatusCode::BAD_REQUEST, error.to_string()),
@@ -70,9 +80,10 @@ impl From<Refusal> for Problem {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the service is starting and has not reached its database yet",
             ),
-            Refusal::Draining => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "the service is about to end: send requests to another host")
-            }
+            Refusal::Draining => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the service is shutting down: send requests to another host",
+            ),
         }
     }
 }
@@ -86,7 +97,10 @@ pub fn raw_timeout() -> Vec<u8> {
 /// A whole response to a client that sent no HTTP/1 request.
 #[must_use]
 pub fn raw_malformed() -> Vec<u8> {
-    raw(&Problem::new(StatusCode::BAD_REQUEST, "this is no whole HTTP/1.1 request: send one, without TLS or HTTP/2"))
+    raw(&Problem::new(
+        StatusCode::BAD_REQUEST,
+        "this is not a complete HTTP/1.1 request: send one, without TLS or HTTP/2",
+    ))
 }
 
 /// A whole response to a client that is one too many.

@@ -15,9 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What that thread needs in bytes, far below the usual 2 MiB: a service with little memory needs them for its clients.
 const STACK: usize = 128 * 1024;
 
-/// Text on its way to a pipe that may be full. To push never blocks: a thread of its own writes. It does not stay: with a second
-/// thread each allocation of the whole process takes a lock, which costs a request some 5 % of its time (musl). Clones share the
-/// queue.
+/// Text on its way to a pipe that may be full. A push never blocks: a separate thread writes. The thread stops when idle,
+/// because with a second thread each allocation of the process takes a lock, about 5 % of a request's time (musl). Clones share
+/// the queue.
 #[derive(Clone)]
 pub struct Outlet(Arc<Shared>);
 
@@ -137,7 +137,7 @@ mod tests {
     const LINE: &[u8] = &[b'x'; 1024];
 
     #[test]
-    fn nobody_waits_for_a_reader_and_the_loss_is_reported_once_there_is_one() {
+    fn lost_log_lines_are_reported_once_they_are_read_and_delay_nothing() {
         let (out, mut reader) = UnixStream::pair().unwrap();
         let (report, reports) = mpsc::channel();
         let outlet = Outlet::new(out, move |lines| report.send(lines).unwrap());

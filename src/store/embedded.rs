@@ -98,7 +98,7 @@ impl EmbeddedStore {
             .transpose()
             .map_err(|()| {
                 self.metrics.error(Operation::Read, "row");
-                tracing::error!("the store's file holds a day that is no date of birth");
+                tracing::error!("the store's file contains an invalid date of birth");
                 StoreError::Unreadable
             })?;
         Ok(Reading { date_of_birth, source: Source::Primary })
@@ -182,7 +182,9 @@ fn cannot_open(path: &Path, cause: &redb::Error) -> String {
     let path = path.display();
     match cause {
         redb::Error::DatabaseAlreadyOpen => {
-            format!("{path} is in use by another process: stop that one, or set DOB_API_DATA_DIR to another directory")
+            format!(
+                "{path} is in use by another process: stop that process, or set DOB_API_DATA_DIR to another directory"
+            )
         }
         redb::Error::Io(error) => {
             format!("cannot open {path}: {error}: set DOB_API_DATA_DIR to a directory that this user may write")

@@ -1,9 +1,10 @@
 //! Users in PostgreSQL.
 //!
-//! Each host's task publishes what it knows of its host; the view of all hosts chooses the primary and whom to read from;
-//! requests wait in two queues, and lanes send what waits as one statement to the host that the view chooses.
+//! Each host has a task that publishes the host's state. The view of all hosts chooses the primary and the host to read from.
+//! Requests wait in two queues; lanes send all waiting requests as one statement to the chosen host.
 
 mod address;
+mod bounds;
 mod error;
 mod herald;
 mod host;

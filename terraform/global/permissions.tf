@@ -60,11 +60,11 @@ data "aws_iam_policy_document" "infra" {
   }
 }
 
-# Publishes images, containers and packages.
-data "aws_iam_policy_document" "release" {
+# Publishes images of packages that are published.
+data "aws_iam_policy_document" "images" {
   statement {
-    sid       = "Packages"
-    actions   = ["s3:GetObject", "s3:PutObject", "s3:ListBucket"]
+    sid       = "ReadPackages"
+    actions   = ["s3:GetObject", "s3:ListBucket"]
     resources = [for part in ["", "/*"] : "arn:aws:s3:::dob-api-apt-${local.account}-*${part}"]
   }
 
@@ -129,7 +129,7 @@ data "aws_iam_policy_document" "release" {
     condition {
       test     = "ForAllValues:StringEquals"
       variable = "aws:TagKeys"
-      values   = ["Architecture", "Digest", "Name", "Project", "Version"]
+      values   = ["Architecture", "Digest", "Manifest", "Name", "Project", "Serial", "Version"]
     }
   }
 
@@ -168,6 +168,28 @@ data "aws_iam_policy_document" "release" {
       variable = "aws:ResourceTag/Project"
       values   = ["dob-api"]
     }
+  }
+}
+
+# Builds the image that runs with newer packages of Debian. It starts no roll-out: that waits for approval.
+data "aws_iam_policy_document" "updates" {
+  source_policy_documents = [data.aws_iam_policy_document.images.json]
+
+  statement {
+    sid       = "LookAtGroups"
+    actions   = ["autoscaling:DescribeAutoScalingGroups"]
+    resources = ["*"]
+  }
+}
+
+# Publishes images, containers and packages.
+data "aws_iam_policy_document" "release" {
+  source_policy_documents = [data.aws_iam_policy_document.images.json]
+
+  statement {
+    sid       = "WritePackages"
+    actions   = ["s3:PutObject"]
+    resources = ["arn:aws:s3:::dob-api-apt-${local.account}-*/*"]
   }
 
   statement {

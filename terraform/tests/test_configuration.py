@@ -32,7 +32,7 @@ def test_every_refusal_is_tested(configuration):
         assert refused == set(re.findall(r"expect_failures = \[var\.(\w+)\]", tested)), folder
 
 
-def test_every_setting_has_a_type_and_says_what_it_is(configuration):
+def test_every_setting_has_a_type_and_a_description(configuration):
     for folder in (*cloud.ROOTS, *cloud.MODULES, "modules/regions"):
         text = "".join(path.read_text() for path in (configuration.top / folder).glob("*.tf"))
         blocks = re.findall(r'^(variable|output) "(\w+)" \{(.*?)^\}', text, re.M | re.S)

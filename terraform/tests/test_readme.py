@@ -1,7 +1,7 @@
-"""The README's way from an empty account to a greeting: each of its commands is taken, in an order that can work.
+"""The page from an empty account to a failover: each of its commands is accepted, in an order that can work.
 
-What the commands do is shown by the tests that apply all roots; here they are read from the README's own text, so that it names no
-command, root, setting or output that is not there. `terraform` is one that only notes what it is asked for.
+The tests that apply all roots show what the commands do. Here they are read from the page's own text, so that it names no command, root,
+setting or output that does not exist. `terraform` is one that only notes what it is asked for.
 """
 
 import os
@@ -12,8 +12,8 @@ import pytest
 
 import cloud
 
-README = (cloud.HERE.parent / "README.md").read_text()
-WAY = re.search(r"^## From an empty account.*?^(1\. .*?)^\S*Until", README, re.M | re.S)[1]
+PAGE = (cloud.HERE.parents[1] / "docs/deploy-aws.md").read_text()
+WAY = PAGE.partition("## To a greeting")[2].partition("## Remove everything")[0]
 NOTING = """#!/bin/sh
 case $1 in version) echo "Terraform v1.11.4" && exit ;; esac
 echo "$*" >>"$NOTES"
@@ -22,12 +22,12 @@ echo "$*" >>"$NOTES"
 
 def commands():
     """Those for the infrastructure, in the order of the text."""
-    return [re.sub(r"\bZONE\b", "Z1", command) for command in re.findall(r"`\./dev infra ([^`]+)`", WAY)]
+    return [re.sub(r"\bZONE\b", "Z1", command) for command in re.findall(r"(?:`|^)\./dev infra ([^`\n]+)", WAY, re.M)]
 
 
 @pytest.fixture
 def noted(tmp_path):
-    """Runs a command of the README, and returns what Terraform was asked for."""
+    """Runs a command of the page, and returns what Terraform was asked for."""
     shutil.copytree(cloud.HERE.parent, tmp_path / "terraform", ignore=shutil.ignore_patterns("tests", ".terraform", "*.tfvars", "backend.hcl"))
     tools, notes = tmp_path / "bin", tmp_path / "notes"
     tools.mkdir()
@@ -69,9 +69,16 @@ def test_outputs_and_settings_that_the_way_names_are_there():
 def test_what_a_step_needs_comes_before_it():
     """A quota that takes hours, a key, a zone that is led to, before what waits for them or fails without."""
     order = ["5 processors", "ssh-keygen", "apply bootstrap", "infra import global", "apply global", "dig +short NS"]
-    order += ["infra check` must say", "apply primary", "peering = ", "openssl req", "infra secrets", "play site.yml", "dev publish", "curl -X PUT"]
+    order += ["infra check` must", "apply primary", "peering = ", "openssl req", "infra secrets", "play site.yml", "dev publish", "curl -X PUT"]
+    order += ["fence-instance", "failback.yml", "failover-region.yml"]
     places = [WAY.index(mark) for mark in order]
     assert places == sorted(places)
+
+
+def test_each_step_has_its_output_time_cost_and_undo():
+    steps = re.split(r"^\*\*\d+\. ", WAY, flags=re.M)[1:]
+    assert [step.partition(".")[0] for step in steps for part in ("```sh", "You see:", "Time:", "Cost:", "ndo") if part not in step] == []
+    assert re.findall(r"^\*\*(\d+)\. ", WAY, re.M) == [str(number + 1) for number in range(len(steps))]
 
 
 def test_a_domain_of_the_way_is_the_same_in_each_step():

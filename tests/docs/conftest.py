@@ -1,5 +1,6 @@
 """Where the project is, and what it holds."""
 
+import functools
 import pathlib
 import subprocess
 
@@ -16,6 +17,7 @@ def tracked(pattern):
     return [TOP / path for path in run("git", "ls-files", "--cached", "--others", "--exclude-standard", pattern).splitlines()]
 
 
+@functools.cache
 def tasks():
     """What `./dev` can do."""
     lines = run("./dev", "help").splitlines()

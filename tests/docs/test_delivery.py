@@ -207,6 +207,12 @@ def test_a_secret_is_in_the_step_that_needs_it_and_nowhere_else(path):
                 assert all("./dev play" in later["run"] for later in job["steps"][number + 1 :]), "a program runs beside the authority's key"
 
 
+@pytest.mark.parametrize(("path", "job"), JOBS)
+def test_a_token_that_may_write_is_in_one_step(path, job):
+    if "github.token" in str({**job, "steps": None}):
+        assert set(job["permissions"].values()) == {"read"}
+
+
 def test_no_job_that_nobody_approves_has_a_key_that_signs():
     for name, wanted in workflows.SETTINGS["environments"].items():
         assert wanted["reviewers"] or not {"AUTHORITY_KEY", "APT_SIGNING_KEY"} & set(wanted["secrets"]), name
@@ -230,7 +236,7 @@ def test_a_workflow_installs_nothing_by_a_package_manager_of_its_own(path):
     assert not re.search(r"run:.*\b(pip|pipx|npm|cargo|gem|go) install|run:.*\bcurl\b", path.read_text())
 
 
-def test_every_variable_and_secret_of_a_workflow_stands_in_the_settings_and_the_other_way_round():
+def test_every_variable_and_secret_of_a_workflow_is_in_the_settings_and_vice_versa():
     text = "".join(path.read_text() for path in workflows.FILES)
     secrets = {secret for one in workflows.SETTINGS["environments"].values() for secret in one["secrets"]}
     assert workflows.variables(text) == set(workflows.SETTINGS["variables"])
@@ -254,6 +260,7 @@ PINNED = {
     "cargo": ("Cargo.lock",),
     "npm": ("package-lock.json",),
     "terraform": (".terraform.lock.hcl",),
+    "docker-compose": ("compose.yaml",),
 }
 
 

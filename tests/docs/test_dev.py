@@ -203,7 +203,7 @@ def test_clean_removes_what_was_made_and_says_how_much(made):
     wished = made.dev("clean", "--dry-run")
     assert (wished.code, wished.did) == (0, []) and "this would free 5 MB" in wished.out, wished
     ended = made.dev("clean")
-    assert ended.code == 0 and "freed 5 MB" in ended.out and "staying: " in ended.out, ended
+    assert ended.code == 0 and "freed 5 MB" in ended.out and "kept: " in ended.out, ended
     gone = names(made, ended.did)
     assert gone == [
         "home/.cache/dob-api/tools/x",

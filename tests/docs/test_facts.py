@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from conftest import TOP, tracked
+from tools.regions import NAMES
 
 
 def text(path):
@@ -93,12 +94,32 @@ def test_the_playbook_grants_what_the_service_would():
     assert f"grant {' and '.join(privileges.rsplit(', ', 1))} on the table users" in text("src/store/postgres/error.rs")
 
 
+# What ansible/group_vars says runs, and the next one, which the page of the major upgrade needs for its example.
+[RUNNING] = map(int, re.findall(r"default\((\d+)\)", text("ansible/group_vars/all/main.yml")))
+# How a page may name a major version: as a word, a package, a path, a setting.
+VERSIONS = re.compile(r"(?:PostgreSQL |postgresql-|/postgresql/|postgresql_versions: \{\w: |\bfrom |\bto )(\d{2})\b(?![\d.:-]| s\b| ms\b| %)")
+
+
 def test_the_major_version_of_postgresql_stands_once():
-    [version] = re.findall(r"default\((\d+)\)", text("ansible/group_vars/all/main.yml"))
-    # The page of the major upgrade needs an example, records of runs and the upgrade's own test name what they ran with.
-    literal = re.compile(rf"postgresql[-/]{version}\b|/{version}/|pg_\w+cluster {version}\b")
+    # Records of runs and the upgrade's own test name what they ran with.
+    literal = re.compile(rf"postgresql[-/]{RUNNING}\b|/{RUNNING}/|pg_\w+cluster {RUNNING}\b")
     exempt = re.compile(r"docs/(faults|pairs|reliability|speed)\.md|.*test_version\.py|.*test_facts\.py")
     written = {path for path in tracked("*") if path.is_file() and path.suffix in ("", ".md", ".py", ".yml", ".sh", ".j2")}
     paths = {str(path.relative_to(TOP)) for path in written}
     found = {path for path in paths if not exempt.fullmatch(path) and literal.search(text(path))}
     assert found == set()
+
+
+@pytest.mark.parametrize("path", sorted(str(path.relative_to(TOP)) for path in tracked(".github/workflows/*.yml")))
+def test_a_workflow_names_no_region_but_those_of_the_project(path):
+    # A workflow cannot read a file before its first step, so it names the cloud's regions itself.
+    assert set(re.findall(r"\b[a-z]{2}(?:-[a-z]+)+-\d\b", text(path))) <= set(NAMES.values())
+    chosen = re.findall(r"region == '(\w)' && '([\w-]+)' \|\| '([\w-]+)'", text(path))
+    assert chosen == [("a", NAMES["a"], NAMES["b"])] * len(chosen)
+
+
+@pytest.mark.parametrize("page", [str(path.relative_to(TOP)) for path in tracked("docs/runbooks/*.md")])
+def test_a_runbook_names_no_major_version_but_those_of_the_example(page):
+    found = [int(version) for version in VERSIONS.findall(text(page))]
+    # It goes from the version that runs to the one behind it; each other page says VERSION.
+    assert set(found) == ({RUNNING, RUNNING + 1} if page.endswith("/major-upgrade.md") else set())

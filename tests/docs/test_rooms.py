@@ -32,7 +32,7 @@ def test_the_picture_has_the_rooms_and_arrows_of_the_code():
     assert {box["id"] for box in PICTURE["box"] if box.get("kind") != "area"} == set(rooms.ROOMS.values())
 
 
-def test_every_file_of_code_stands_in_a_room():
+def test_every_file_of_code_belongs_to_a_room():
     code = (
         path for path in rooms.files() if path.endswith((".py", ".sh", ".rs")) or ((TOP / path).is_file() and (TOP / path).read_bytes()[:2] == b"#!")
     )

@@ -12,7 +12,7 @@ from conftest import TOP, run, tasks
 WORKFLOWS = sorted((TOP / ".github/workflows").glob("*.yml"))
 # What stands before a command when the suites need root, and what a runner brings.
 AS_ROOT = 'sudo --preserve-env env "PATH=$PATH" '
-TOOLS = {"aws", "install", "jq", "skopeo", "sudo", "test"}
+TOOLS = {"aws", "gh", "install", "jq", "skopeo", "sudo", "test"}
 
 
 def jobs():

@@ -106,7 +106,7 @@ def served(folder):
 
 
 def cluster(checkout):
-    """Goes on after the death of whoever leads, as the block says."""
+    """Continues after the leader was killed, as the block says."""
     up, *commands, down = readme.block(readme.CLUSTER).splitlines()
     leader, said = "a-db1", ""
     try:

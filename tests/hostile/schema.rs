@@ -1,4 +1,4 @@
-//! What the service says of itself, against what it does: schemathesis with all checks.
+//! The service behaves as its OpenAPI document describes: schemathesis with all checks.
 
 use std::process::Command;
 

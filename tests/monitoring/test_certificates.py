@@ -57,7 +57,7 @@ def serve(tmp_path):
         listener.close()
 
 
-def test_every_server_is_told_with_the_end_of_what_it_shows(tmp_path, serve):
+def test_every_server_is_listed_with_the_expiry_of_its_certificate(tmp_path, serve):
     wanted = {
         "authority": certificate(tmp_path, "ca", datetime.datetime(2036, 1, 1)),
         "etcd": certificate(tmp_path, "shown", datetime.datetime(2031, 1, 1)),

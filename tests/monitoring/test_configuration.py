@@ -60,7 +60,7 @@ def make(tmp_path_factory):
 def test_prometheus_takes_its_configuration(make, tmp_path, discovery):
     made = make("prometheus.yml.j2", **discovery)
     # The folders of a monitoring host, here.
-    for name in ("ca.crt", "host.crt", "host.key"):
+    for name in ("ca.crt", "monitor.crt", "monitor.key"):
         (tmp_path / name).touch()
     shutil.copytree(ROLE / "files/rules", tmp_path / "rules")
     (tmp_path / "targets.yml").write_text(make("targets.yml.j2").read_text())
@@ -76,7 +76,7 @@ def test_prometheus_takes_its_configuration(make, tmp_path, discovery):
 def test_own_hosts_are_asked_for_everything_and_the_other_region_for_its_members_alone(make):
     targets = yaml.safe_load(make("targets.yml.j2").read_text())
     asked = {(target["labels"]["job"], *target["targets"]) for target in targets}
-    own = {(job, f"a-{host}:{port}") for host in ("db1", "db2") for job, port in (("postgres", 9187), ("etcd", 2379), ("patroni", 8008))}
+    own = {(job, f"a-{host}:{port}") for host in ("db1", "db2") for job, port in (("postgres", 9187), ("etcd", 2381), ("patroni", 8008))}
     own |= {("node", f"a-{host}:9100") for host in ("db1", "db2", "app1", "monitor")} | {("service", "a-app1:9080")}
     assert asked == own | {("patroni", f"b-{host}:8008") for host in ("db1", "db2")}
     for target in targets:
@@ -85,7 +85,7 @@ def test_own_hosts_are_asked_for_everything_and_the_other_region_for_its_members
 
 
 @pytest.mark.parametrize("ways", [["mail"], ["webhooks"], ["sns_topic"], ["webhooks", "deadman_webhook"], list(RECEIVERS)], ids="+".join)
-def test_alertmanager_takes_its_configuration_whoever_is_told(make, ways):
+def test_alertmanager_accepts_its_configuration_with_any_receivers(make, ways):
     made = make("alertmanager.yml.j2", {way: RECEIVERS[way] for way in ways})
     said = run(tool("amtool"), "check-config", made)
     assert said.returncode == 0, said.stdout + said.stderr
@@ -96,6 +96,6 @@ def test_alertmanager_takes_its_configuration_whoever_is_told(make, ways):
 
 
 @pytest.mark.parametrize(("alert", "receiver"), [("Watchdog", "deadman"), ("NoPrimary", "operators")])
-def test_an_alert_goes_to_who_is_to_hear_it(make, alert, receiver):
+def test_an_alert_goes_to_its_receivers(make, alert, receiver):
     said = run(tool("amtool"), "config", "routes", "test", f"--config.file={make('alertmanager.yml.j2')}", f"alertname={alert}", "region=a")
     assert said.stdout.split() == [receiver]

@@ -64,7 +64,7 @@ impl Link {
         }
     }
 
-    /// What was held back goes on its way.
+    /// Forwards the data that was held back.
     pub fn heal(&self) {
         rustix::net::listen(&self.listener, 1024).unwrap();
         self.fillers.lock().unwrap().clear();

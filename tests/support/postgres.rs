@@ -104,11 +104,11 @@ impl Server {
         standby
     }
 
-    /// Makes each commit wait for a standby, and waits until there is one that is in step.
+    /// Makes each commit wait for a standby, and waits until one is in sync.
     pub fn commit_synchronously(&self) {
         self.configure("synchronous_standby_names", "*");
         let mut client = self.client("postgres");
-        until("the standby is in step", || {
+        until("the standby is in sync", || {
             let query = "SELECT FROM pg_stat_replication WHERE sync_state = 'sync'";
             !client.query(query, &[]).unwrap().is_empty()
         });

@@ -38,7 +38,7 @@ impl Address {
         Self { name, port, lookups: [(); 2].map(|()| Arc::new(Semaphore::new(1))) }
     }
 
-    /// Tries all addresses at once, and takes the first that succeeds: one that is silent stands in no other's way.
+    /// Tries all addresses at once, and takes the first that succeeds: a silent one does not delay the others.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What a failed connection or statement means, and how it is told without a word of personal data.
+//! What a failed connection or statement means, and its text for the log, without personal data.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::logging::Chain;
 /// Why a host cannot be used: a sentence for an operator.
 pub(super) type Problem = String;
 
-/// Why a host cannot be used that gave no answer within a deadline.
+/// Why a host cannot be used: it did not answer within a deadline.
 pub(super) const SILENT: &str = "did not answer in time";
 
 /// Why a statement gave no answer.
@@ -23,10 +23,10 @@ pub(super) struct Failure {
     pub(super) text: String,
 }
 
-/// To whom a failed statement is charged.
+/// What a failed statement is blamed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The connection leads nowhere, or to a server that takes no writes any more.
+    /// The connection is broken, or its server no longer accepts writes.
     Connection,
     /// The server or the table cannot be used: the host is examined again.
     Host,

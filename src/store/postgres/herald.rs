@@ -65,9 +65,9 @@ impl News {
         }
         match (said.is_cut_off, self.is_cut_off) {
             (false, true) => {
-                tracing::warn!("half of the database's hosts are silent: each write first looks whether they answer");
+                tracing::warn!("half of the database hosts are unreachable: each write probes them first");
             }
-            (true, false) => tracing::info!("more than half of the database's hosts answer again"),
+            (true, false) => tracing::info!("more than half of the database hosts are reachable again"),
             _ => {}
         }
     }
@@ -76,7 +76,7 @@ impl News {
 fn tell_problem(host: &str, said: Option<&str>, problem: Option<&str>) {
     match problem {
         Some(error) if said != problem => {
-            tracing::error!(host, error, "cannot use a database host; trying again until it works");
+            tracing::error!(host, error, "cannot use a database host; retrying until it works");
         }
         None if said.is_some() => tracing::info!(host, "the database host can be used again"),
         _ => {}

@@ -64,8 +64,8 @@ impl Hosts {
         &self.all[index]
     }
 
-    /// Before a write is sent: if half of the hosts are silent, looks whether one of them answers now, and asks it what it is.
-    /// So what was taken for writing after a cut had healed finds the primary that was promoted during the cut.
+    /// Before a write is sent: if half of the hosts are silent, probes them and queries the role of each that answers.
+    /// So a write that arrives after a cut has healed finds the primary that was promoted during the cut.
     pub(super) async fn look_at_silent(&self) {
         let now = Instant::now();
         let silent = self.ask(|view| view.is_cut_off(now).then(|| view.silent(now).collect::<Vec<_>>()));

@@ -196,7 +196,7 @@ impl<W: Work> Lane<W> {
                 if batch.is_last_resort() {
                     batch.answer(|| Err(Refusal::Later));
                 }
-                self.say(link, "lost a connection of the database", &text);
+                self.say(link, "lost a connection to the database", &text);
                 return true;
             }
             let is_one_row = batch.iter().all(|job| W::row(&job.question) == W::row(&batch[0].question));

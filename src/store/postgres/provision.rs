@@ -72,7 +72,7 @@ async fn create_table(host: &Host) -> Result<(), Problem> {
 fn has_failed(attempt: Result<(), Problem>, notices: &Notices) -> bool {
     let Err(problem) = attempt else { return false };
     if notices.is_due(&problem) {
-        tracing::error!(error = problem, "cannot prepare the database; trying again until it works");
+        tracing::error!(error = problem, "cannot prepare the database; retrying until it works");
     }
     true
 }
@@ -116,7 +116,7 @@ async fn primary(config: &Config, database: &Database) -> Result<Session, Proble
     for (name, opened) in opened {
         match opened {
             Ok(session) if session.standing.role == Role::Primary => found.push(session),
-            Ok(_) => problems.push(format!("{name}: takes no writes")),
+            Ok(_) => problems.push(format!("{name}: does not accept writes")),
             Err(problem) => problems.push(format!("{name}: {problem}")),
         }
     }

@@ -18,11 +18,11 @@ use crate::metrics::Operation;
 use crate::store::queue::Batch;
 use crate::store::{Reading, Source, StoreError};
 
-/// How long a statement may take: what a server that froze costs a read, once. More than `statement_timeout` (1 s), so that the
+/// How long a statement may take: the cost of a frozen server for a read, once. More than `statement_timeout` (1 s), so that the
 /// server says which statement is too slow.
 const DEADLINE: Duration = Duration::from_millis(1250);
 
-/// How long the other hosts may take to say whether they know a user whom this replica does not: less than `DEADLINE`.
+/// How long the other hosts may take to say whether they have a user that this replica lacks: less than `DEADLINE`.
 const ELSEWHERE_DEADLINE: Duration = Duration::from_millis(300);
 
 /// The kind of work.
@@ -69,7 +69,7 @@ impl Work for Reads {
         let answer = |day| match day {
             Some(Day(Some(date_of_birth))) => Ok(Reading { date_of_birth: Some(date_of_birth), source }),
             Some(Day(None)) => {
-                lane.unusable(link, "a row holds a day that is no date of birth");
+                lane.unusable(link, "a row contains an invalid date of birth");
                 Err(Refusal::Final(StoreError::Unreadable))
             }
             None if source == Source::Primary => Ok(Reading { date_of_birth: None, source }),
@@ -79,8 +79,8 @@ impl Work for Reads {
     }
 }
 
-/// What other hosts know of the users whom one replica does not: a commit waited for one replica, and until there is a primary
-/// again no other one gets what it missed.
+/// The users that one replica lacks, from the other hosts: a commit waits for one replica only, and without a primary the
+/// others cannot catch up.
 async fn elsewhere(others: &[Arc<Session>], names: &[&str], mut days: Vec<Option<Day>>) -> Vec<Option<Day>> {
     let unknown: Vec<usize> = (0..days.len()).filter(|&index| days[index].is_none()).collect();
     let names: Vec<&str> = unknown.iter().map(|&index| names[index]).collect();

@@ -1,4 +1,4 @@
-//! What is known of all hosts, and what follows from it: the one owner of "who is the primary".
+//! The state of all hosts, and what follows from it. Only this module decides which host is the primary.
 //!
 //! Each host's task publishes a [`Report`]. Lanes, `/ready`, metrics and logs ask the same functions of the same view.
 
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use super::session::Session;
 use super::standing::{Epoch, Role, Standing};
 
-/// How long after its last answer a host is silent. One that froze still accepts connections and is asked in vain for as
-/// long as a probe and a connection may take: it must not look as if it were cut off.
+/// A host is silent (unreachable) this long after its last answer. A frozen host still accepts connections, so a probe and a
+/// connection to it run into their deadlines: during that time it must not look cut off.
 const SILENT_AFTER: Duration = Duration::from_secs(4);
 
 /// What is known of all hosts, in the order of the URL.
@@ -19,8 +19,8 @@ pub(super) struct View {
     pub(super) hosts: Vec<(Arc<str>, Report)>,
     /// The last promotion of a primary that was seen: an older one is not used any more.
     pub(super) newest: Option<Epoch>,
-    /// Whether every host has been heard, or has had its time. Before that nothing is chosen: of two hosts that claim to be
-    /// the primary, the one that answers first need not be right.
+    /// Whether every host has answered or run into its deadline. Before that nothing is chosen: if two hosts claim to be the
+    /// primary, the first to answer may be the wrong one.
     settled: bool,
     /// Whether a host could ever be used since the start.
     pub(super) reached: bool,
@@ -151,13 +151,13 @@ impl View {
         {
             None => self.hosts[index].1.problem.as_deref(),
             Some(epoch) if self.newest.is_some_and(|newest| newest.system == epoch.system) => {
-                Some("is a former primary that another host has replaced")
+                Some("is a former primary: another host was promoted")
             }
             Some(_) => Some("belongs to another cluster (its system identifier differs): remove it from DATABASE_URL"),
         }
     }
 
-    /// The hosts from which nothing has been heard for a while.
+    /// The hosts that have not answered for `SILENT_AFTER`.
     pub(super) fn silent(&self, now: Instant) -> impl Iterator<Item = usize> {
         let is_silent = move |heard: Instant| now.saturating_duration_since(heard) > SILENT_AFTER;
         let silent = move |(index, (_, report)): (usize, &(Arc<str>, Report))| {
@@ -166,7 +166,7 @@ impl View {
         self.hosts.iter().enumerate().filter_map(silent)
     }
 
-    /// Whether half of the hosts are silent, as in a region that is cut off from the other.
+    /// Whether half of the hosts are silent, as seen from a region that is cut off from the other region.
     pub(super) fn is_cut_off(&self, now: Instant) -> bool {
         self.hosts.len() > 1 && self.silent(now).count() * 2 >= self.hosts.len()
     }

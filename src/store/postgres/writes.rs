@@ -1,9 +1,9 @@
 //! Writes: many users by one statement, on the primary.
 //!
-//! A statement whose answer does not come is sent again on another connection, while the first one may still stand
-//! in the server's socket. It must not be carried out later, over a newer write that was acknowledged meanwhile. So
-//! the bounds fit into each other: the server starts a statement within [`BEGIN_WITHIN`] by its own clock or writes
-//! nothing, ends it within `statement_timeout` (1 s), and only after both, at [`DEADLINE`], the lane gives it up.
+//! A statement without an answer is sent again on another connection, while the first one may still wait in the
+//! server's socket. The first one must never overwrite a newer write that was acknowledged meanwhile. So the limits are
+//! nested: the server starts a statement within [`BEGIN_WITHIN`] by its own clock or writes nothing, and finishes it
+//! within `statement_timeout` (1 s). Only after both, at [`DEADLINE`], the lane abandons it.
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ impl Work for Writes {
             return Err(Failure::lost("superseded", "another host was promoted meanwhile"));
         }
         if usize::try_from(rows) != Ok(names.len()) {
-            return Err(Failure::lost("late", "the server came to the statement too late"));
+            return Err(Failure::lost("late", "the server started the statement too late"));
         }
         Ok(batch.iter().map(|_| Ok(())).collect())
     }

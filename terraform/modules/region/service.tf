@@ -5,7 +5,7 @@ locals {
   # by address, own region first, so that no name server is needed to reach them; their certificates hold the addresses.
   database_hosts = flatten([for region in [var.name, var.peer.name] : values(local.databases[region])[*].address])
   settings = {
-    DATABASE_URL           = "postgres://dob@${join(",", local.database_hosts)}/dob"
+    DATABASE_URL           = "postgres://dob@${join(",", local.database_hosts)}/dob?channel_binding=require"
     DOB_API_LISTEN         = "0.0.0.0:8080"
     DOB_API_WRITE_PATIENCE = "30s"
   }

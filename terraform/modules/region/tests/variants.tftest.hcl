@@ -150,7 +150,7 @@ run "an_image_makes_service_hosts" {
 
   assert {
     condition     = base64decode(aws_launch_template.service[0].user_data) == <<-EOT
-      DATABASE_URL=postgres://dob@10.0.1.11,10.0.2.11,10.0.3.11,10.1.1.11,10.1.2.11,10.1.3.11/dob
+      DATABASE_URL=postgres://dob@10.0.1.11,10.0.2.11,10.0.3.11,10.1.1.11,10.1.2.11,10.1.3.11/dob?channel_binding=require
       DOB_API_LISTEN=0.0.0.0:8080
       DOB_API_MONITOR=a-monitor/10.0.1.31
       DOB_API_THREADS=2

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from conftest import TOP
+from tools import TOP
 
 
 def run(*command, check=True, **options):

@@ -5,6 +5,7 @@ for one environment, with the token of a job. A job names the variables that it 
 """
 
 import argparse
+import fnmatch
 import json
 import os
 import pathlib
@@ -56,6 +57,10 @@ def environment(repository, name):
     reviewers = [one for rule in found["protection_rules"] if rule["type"] == "required_reviewers" for one in rule["reviewers"]]
     if wanted["reviewers"] and not reviewers:
         missing.append(f"the environment {name} has no required reviewers")
+    elif wanted["reviewers"] and not any(rule.get("prevent_self_review") for rule in found["protection_rules"]):
+        missing.append(f"the environment {name} lets who starts a job approve it: prevent self-review")
+    if wanted["reviewers"] and found.get("can_admins_bypass"):
+        missing.append(f"the environment {name} lets administrators pass its reviewers: do not allow it")
     policy = found["deployment_branch_policy"] or {}
     if not policy.get("custom_branch_policies"):
         return [*missing, f"the environment {name} is open to every branch: allow only {' and '.join(wanted['from'])}"]
@@ -64,6 +69,23 @@ def environment(repository, name):
     if allowed != set(wanted["from"]):
         missing.append(f"the environment {name} is open to {' and '.join(sorted(allowed)) or 'nothing'}: allow only {' and '.join(wanted['from'])}")
     return missing
+
+
+def place(repository, name):
+    """What is wrong with the branch or the tag that this job runs from, as the runner tells it."""
+    ref, wanted = os.environ.get("GITHUB_REF", ""), SETTINGS["environments"][name]["from"]
+    here = ref.replace("refs/heads/", "branch ", 1) if ref.startswith("refs/heads/") else ref.replace("refs/tags/", "tag ", 1)
+    if not any(fnmatch.fnmatchcase(here, one) for one in wanted):
+        return [f"this runs from {here or 'no branch'}, and the environment {name} is for {' and '.join(wanted)}"]
+    if not here.startswith("tag "):
+        return []
+    # Anybody who may push may tag a commit that nobody has reviewed, with another workflow file.
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, cwd=TOP).stdout.strip()
+    try:
+        compared = ask(f"repos/{repository}/compare/main...{commit}")["status"]
+    except Absent:
+        compared = "unknown"
+    return [] if compared in ("behind", "identical") else [f"the commit of the {here} is not on main: merge it first, then tag what was merged"]
 
 
 def variable(name, value):
@@ -79,13 +101,18 @@ def rules(repository):
         detail = ask(f"repos/{repository}/rulesets/{one['id']}")
         if detail["enforcement"] != "active":
             continue
+        # What some may pass holds for the others only; that few may create a tag is meant so.
+        held = [rule for rule in detail["rules"] if rule["type"] == "creation" or not detail.get("bypass_actors")]
         for pattern in detail["conditions"]["ref_name"]["include"]:
             pattern = {"~DEFAULT_BRANCH": "refs/heads/main", "~ALL": "*"}.get(pattern, pattern)
             key = f"{detail['target']} {pattern.removeprefix('refs/heads/').removeprefix('refs/tags/')}"
-            active.setdefault(key, []).extend(detail["rules"])
+            active.setdefault(key, []).extend(held)
     for target, wanted in SETTINGS["rules"].items():
         there = active.get(target, []) + active.get(f"{target.split()[0]} *", [])
         missing += [f"{target} has no rule '{kind}'" for kind in wanted if kind not in {rule["type"] for rule in there}]
+        approvals = [rule["parameters"].get("required_approving_review_count", 0) for rule in there if rule["type"] == "pull_request"]
+        if approvals and max(approvals) < 1:
+            missing.append(f"{target} takes a pull request that nobody approved")
         checks = [
             one["context"] for rule in there if rule["type"] == "required_status_checks" for one in rule["parameters"]["required_status_checks"]
         ]
@@ -134,6 +161,7 @@ def main():
     try:
         repository = os.environ.get("GITHUB_REPOSITORY") or ask("repos/{owner}/{repo}")["full_name"]
         missing = [text for name in options.set for text in variable(name, os.environ.get(name))]
+        missing += place(repository, options.environment) if options.environment else []
         missing += environment(repository, options.environment) if options.environment else everything(repository)
     except FileNotFoundError:
         sys.exit("github-check: gh is missing: install the GitHub CLI, then 'gh auth login'")

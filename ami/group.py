@@ -5,6 +5,10 @@ from ami.terminal import Stop
 ACTIVE = ("Pending", "InProgress", "Cancelling", "RollbackInProgress", "Baking")
 
 
+def tag(described, key, default=None):
+    return next((one["Value"] for one in described.get("Tags", []) if one["Key"] == key), default)
+
+
 class Region:
     """The clients of a region and the group of service hosts in it."""
 
@@ -65,6 +69,9 @@ class Region:
             raise Stop(
                 f"the hosts of {self.group} are {' or '.join(architectures)}, and of {wanted} there is only {names}: publish an image for them"
             )
+        # Of a version, the newest build.
+        newest = max(int(tag(one, "Serial", "0")) for one in found)
+        found = [one for one in found if int(tag(one, "Serial", "0")) == newest]
         if len(found) > 1:
             names = ", ".join(f"{one['ImageId']} ({one['Architecture']}, {one['Name']})" for one in found)
             raise Stop(f"the version {wanted} has several images: name one of {names}")

@@ -1,7 +1,9 @@
 """Publishes an image: uploads its disk, registers it, copies it to the other region, shares it, removes old ones."""
 
 import argparse
+import hashlib
 import os
+import pathlib
 import re
 
 from ami import snapshot, terminal, waiting
@@ -10,7 +12,8 @@ from tools import regions
 from tools.arguments import Parser
 
 EPILOG = """
-Prints a line REGION IMAGE for each region. After Ctrl-C or an error run the same command again: it skips what is
+Prints a line REGION IMAGE for each region. Each build of a version has a serial: a file with the same packages as the newest
+build is that build, one with others becomes the next. After Ctrl-C or an error run the same command again: it skips what is
 done already. Credentials and endpoints come from the environment, as for every AWS client.
 Undo: aws ec2 deregister-image --image-id IMAGE --delete-associated-snapshots
 """
@@ -58,24 +61,51 @@ def tags_of(described):
 
 
 class Image:
-    """The published file, and the facts in its name."""
+    """What is published: a file, what its name says of it, and the packages that its manifest lists."""
 
     def __init__(self, file):
         self.file, (self.version, self.arch) = file, NAMED.fullmatch(os.path.basename(file)).groups()
-        # Names of images know neither the tilde nor the plus of versions.
-        self.name = re.sub(r"[^\w.()/@'-]", "-", f"dob-api-{self.version}-{self.arch}")
         self.digest = snapshot.digest_of(file)
-        tags = {"Project": "dob-api", "Name": self.name, "Version": self.version, "Architecture": self.arch, "Digest": self.digest}
+        manifest = pathlib.Path(file).with_suffix(".manifest")
+        self.manifest = hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.exists() else None
+
+    def number(self, serial):
+        """Gives it its serial: which build of its version it is."""
+        self.serial = serial
+        # Names of images know neither the tilde nor the plus of versions.
+        self.name = re.sub(r"[^\w.()/@'-]", "-", f"dob-api-{self.version}-{self.arch}-{serial}")
+        tags = {"Project": "dob-api", "Name": self.name, "Version": self.version, "Architecture": self.arch, "Serial": str(serial)}
+        tags |= {"Digest": self.digest} | ({"Manifest": self.manifest} if self.manifest else {})
         self.tags = [{"Key": key, "Value": value} for key, value in tags.items()]
+
+    def same(self, tags):
+        """Whether an image with these tags has the same bytes or, built by other tools, the same packages."""
+        return tags.get("Digest") == self.digest or (self.manifest and tags.get("Manifest") == self.manifest)
+
+
+def builds(ec2, image):
+    """The builds of this version in a region, by serial."""
+    wanted = {"Project": "dob-api", "Version": image.version, "Architecture": image.arch}
+    filters = [{"Name": f"tag:{key}", "Values": [value]} for key, value in wanted.items()]
+    there = ec2.describe_images(Owners=["self"], Filters=filters)["Images"]
+    return {int(tags_of(one).get("Serial", 0)): one for one in there}
+
+
+def choose(ec2, image):
+    """The serial of this build: that of the newest one if nothing differs, otherwise the next."""
+    there = builds(ec2, image)
+    newest = max(there, default=0)
+    image.number(newest if newest and image.same(tags_of(there[newest])) else newest + 1)
+    if image.serial > newest > 0:
+        say(f"dob-api {image.version} was built with other packages than build {newest}: this is build {image.serial}")
 
 
 def published(ec2, image):
-    """The image of this name in a region, if there is one, made of the same bytes."""
-    for found in ec2.describe_images(Owners=["self"], Filters=[{"Name": "name", "Values": [image.name]}])["Images"]:
-        if tags_of(found).get("Digest") != image.digest:
-            raise Stop(f"{found['ImageId']} is named {image.name} and has other bytes: release a new version instead")
-        return found["ImageId"]
-    return None
+    """The image of this build in a region, if there is one."""
+    found = builds(ec2, image).get(image.serial)
+    if found and not image.same(tags_of(found)):
+        raise Stop(f"{found['ImageId']} in {ec2.meta.region_name} is named {image.name} and has other packages: deregister it, then try again")
+    return found["ImageId"] if found else None
 
 
 def sealed(ec2, image):
@@ -100,7 +130,7 @@ def register(ec2, ebs, image, dry_run):
     disk = {"SnapshotId": source, "VolumeType": "gp3", "DeleteOnTermination": True}
     return ec2.register_image(
         Name=image.name,
-        Description=f"dob-api {image.version} on Debian 13",
+        Description=f"dob-api {image.version} on Debian 13, build {image.serial}",
         Architecture={"amd64": "x86_64", "arm64": "arm64"}[image.arch],
         BootMode="uefi",
         ImdsSupport="v2.0",
@@ -172,6 +202,7 @@ def main():
     clients = {region: client("ec2", region) for region in names}
     home = names[0]
     first = clients[home]
+    choose(first, image)
     found = {home: register(first, client("ebs", home), image, options.dry_run)}
     if not options.dry_run:
         waiting.for_image(first, found[home])

@@ -109,6 +109,25 @@ def fence(arguments):
     host(current(), arguments.host).kill()
 
 
+def resize(arguments):
+    """In the words of the program that does it in a cloud."""
+    machine = host(current(), arguments.host)
+    old, new = machine.size(), machine.size("wanted")
+    if old == new and (arguments.look or machine.is_running()):
+        print(f"{machine.name} has size {new or 'unlimited'}")
+        return
+    said = f"from {old or 'unlimited'} to {new or 'unlimited'}"
+    if arguments.look:
+        print(f"{machine.name} changes {said}")
+        return
+    if machine.is_running():
+        machine.shut_down()
+    machine.give(new)
+    # It returns once the host runs, long before it answers.
+    machine.start()
+    print(f"{machine.name} changed {said}")
+
+
 def boot(arguments):
     machine = host(current(), arguments.host)
     if machine.is_up():
@@ -217,6 +236,7 @@ def parse(arguments):
         "kill": (kill, "kill a host like a power cut"),
         "fence": (fence, "power a host off like a cloud's API: returns 0 when it is off"),
         "boot": (boot, "start a killed host"),
+        "resize": (resize, "stop a host, give it the wanted size, and start it, like a cloud's API"),
         "replace": (replace, "replace a host by an empty one with the same name and address"),
         "add": (add, "start one more, empty database host in a region, for the playbook add-host"),
         "remove": (remove, "remove an added host, after the playbook remove-host"),
@@ -231,8 +251,10 @@ def parse(arguments):
     for name, (function, text) in named.items():
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(function=function)
-        if name in ("ssh", "kill", "fence", "boot", "replace", "add", "remove", "freeze"):
+        if name in ("ssh", "kill", "fence", "boot", "resize", "replace", "add", "remove", "freeze"):
             command.add_argument("host", metavar="HOST", type=HOST)
+        if name == "resize":
+            command.add_argument("--look", action="store_true", help="say what would be done, and change nothing")
         if name in ("partition", "heal"):
             command.add_argument("part", metavar="PART", type=PART)
         if name == "ssh":

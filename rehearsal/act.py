@@ -35,7 +35,8 @@ class Ended:
 
 def run(place, workflow, event, ref="refs/heads/main", inputs=None, payload=None, variables=None, secrets=None, again=False):
     """Runs a workflow for an event. `variables` and `secrets` change what is set, None unsets; `again` keeps the artifacts of the run."""
-    place.host.file("/home/runner/event.json").write_text(json.dumps({"ref": ref, "inputs": inputs or {}, **(payload or {})}))
+    told = {"ref": ref, "repository": {"default_branch": "main"}, "inputs": inputs or {}, **(payload or {})}
+    place.host.file("/home/runner/event.json").write_text(json.dumps(told))
     # act keeps the folder of a job that failed, which would pass for a job that still runs: see host/fresh.
     place.host.shell("rm -rf /home/runner/.cache/act")
     if not again:

@@ -8,7 +8,7 @@ from rehearsal import story
 from rehearsal.place import Place
 from rehearsal.regions import Account
 
-PARTS = ("plan", "apply", "release", "deploy", "database", "drill", "failover", "failback")
+PARTS = ("change", "plan", "apply", "release", "deploy", "updates", "database", "drill", "failover", "failback")
 
 
 def play(place, account, part):

@@ -1,9 +1,10 @@
 """GitHub's interface, as far as workflows and `gh` ask it: github.py STATE.
 
 It listens where `gh` looks for api.github.localhost. STATE holds `settings.json` (the repository as its administrator set it up),
-`jobs.json` (what the workflow files give each job) and `secret` (signs tokens); what is published is written below STATE.
-It refuses what GitHub refuses: a token of a job without `id-token: write`, a comment above 65,536 characters, a second release of
-a tag, a second file of a name, a draft by its tag. It does not judge which token asks: the tests read that from the workflows.
+`jobs.json` (what the workflow files give each job), `workflows.json` (which of them may be started, and with which inputs) and
+`secret` (signs tokens); what is published is written below STATE. It refuses what GitHub refuses: a token of a job without
+`id-token: write`, inputs that a workflow does not name, a comment above 65,536 characters, a second release of a tag, a second file
+of a name, a draft by its tag. It does not judge which token asks: the tests read that from the workflows.
 """
 
 import base64
@@ -167,6 +168,32 @@ def graphql(body):
     return {"data": {"repository": {"release": {"databaseId": drafts[0]["id"], "isDraft": True} if drafts else None}}}
 
 
+def started(workflow, body):
+    """A workflow that is started by hand, or by another one, with inputs that its file names."""
+    wanted = workflow["inputs"]
+    if wanted is None:
+        raise Refused(422, "Workflow does not have 'workflow_dispatch' trigger")
+    if body["ref"] != "main":
+        raise Refused(422, f"No ref found for: {body['ref']}")
+    given = body.get("inputs") or {}
+    if unknown := sorted(given.keys() - wanted.keys()):
+        raise Refused(422, f"Unexpected inputs provided: {unknown}")
+    if missing := [name for name, must in wanted.items() if must and not given.get(name)]:
+        raise Refused(422, f"Required input '{missing[0]}' not provided")
+    write("started.json", [*read("started.json", []), {"workflow": workflow["path"], "inputs": given}])
+
+
+def dispatch(method, which, body):
+    """What gh asks to start a workflow: which one a file is, then its start."""
+    kept = read("workflows.json")
+    found = next((one for one in kept if str(one["id"]) == which or one["path"] == f".github/workflows/{which}"), None)
+    if not found:
+        raise Refused(404, "Not Found")
+    if method == "POST":
+        started(found, body)
+    return {key: found[key] for key in ("id", "name", "path")} | {"state": "active"}
+
+
 def repository(method, path, query, body):
     """A path below /repos/OWNER/NAME."""
     settings = read("settings.json")
@@ -176,9 +203,13 @@ def repository(method, path, query, body):
         return comments(method, match[1], body)
     if match := re.fullmatch(r"/issues/comments/(\d+)", path):
         return change_comment(match[1], body)
+    if match := re.fullmatch(r"/actions/workflows/([\w.-]+)(/dispatches)?", path):
+        return dispatch(method if match[2] else "GET", match[1], body)
     if path == "/attestations":
         write("attestations.json", [*read("attestations.json", []), body])
         return {}
+    if match := re.fullmatch(r"/compare/main\.\.\.([0-9a-f]{40})", path):
+        return {"status": "identical" if match[1] == settings["main"] else "ahead"}
     if method == "GET" and path in settings["answers"]:
         return settings["answers"][path]
     raise Refused(404, "Not Found")
@@ -214,7 +245,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             elif path.startswith(f"/repos/{settings['repository']}"):
                 with one_at_a_time:
                     found = repository(self.command, path.removeprefix(f"/repos/{settings['repository']}"), query, body)
-                status = 204 if self.command == "DELETE" else 201 if self.command == "POST" else 200
+                status = 204 if self.command == "DELETE" or path.endswith("/dispatches") else 201 if self.command == "POST" else 200
             elif path in settings["pins"]:
                 status, found = 200, {}
             else:

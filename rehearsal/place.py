@@ -82,12 +82,16 @@ class Place:
         """The secrets of the environments, and the authority that the host trusts."""
         folder = self.owner.folder
         (self.state / "secret").write_bytes(secrets.token_bytes(32))
+        (self.state / "debian").write_text("openssl 3.5.1-1\n")
+        (self.state / "failing").touch()
         (self.state / "played").touch()
         (self.state / "played").chmod(0o666)
         home = folder / "gnupg"
         home.mkdir(mode=0o700)
         gpg = ("gpg", "--homedir", home, "--batch", "--passphrase", "")
         nspawn.run(*gpg, "--quick-generate-key", "rehearsal <rehearsal@example.org>", "ed25519", "sign", "never")
+        listed = nspawn.run(*gpg, "--with-colons", "--list-keys").stdout
+        self.variables["APT_FINGERPRINT"] = next(line.split(":")[9] for line in listed.splitlines() if line.startswith("fpr:"))
         self.secrets["APT_SIGNING_KEY"] = nspawn.run(*gpg, "--armor", "--export-secret-keys").stdout
         nspawn.run("gpgconf", "--homedir", home, "--kill", "all")
         nspawn.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "ssh")
@@ -108,7 +112,7 @@ class Place:
         """The repository as its administrator set it up, after docs/github.md."""
         answers = {}
         for name, wanted in workflows.SETTINGS["environments"].items():
-            rules = [{"type": "required_reviewers", "reviewers": [{"type": "Team"}]}] if wanted["reviewers"] else []
+            rules = [{"type": "required_reviewers", "prevent_self_review": True, "reviewers": [{"type": "Team"}]}] if wanted["reviewers"] else []
             policies = [dict(zip(("type", "name"), place.split(), strict=True)) for place in wanted["from"]]
             answers[f"/environments/{name}"] = {"protection_rules": rules, "deployment_branch_policy": {"custom_branch_policies": True}}
             answers[f"/environments/{name}/deployment-branch-policies"] = {"branch_policies": policies}
@@ -118,6 +122,7 @@ class Place:
         }  # fmt: skip
         self.save_settings()
         (self.state / "jobs.json").write_text(json.dumps(workflows.given()))
+        (self.state / "workflows.json").write_text(json.dumps(list(workflows.startable())))
 
     def save_settings(self):
         partial = self.state / "settings.partial"
@@ -207,6 +212,9 @@ class Place:
             # The emulator is asked once, not 25 times, what it does not have.
             (self.origin / "terraform" / root / "emulator_override.tf").write_text('provider "aws" {\n  max_retries = 4\n}\n')
         git(self.origin, "sources")
+        nspawn.run("git", "-C", self.origin, "tag", f"v{self.version}")
+        self.settings["main"] = nspawn.run("git", "-C", self.origin, "rev-parse", "HEAD").stdout.strip()
+        self.save_settings()
         nspawn.run("git", "-C", self.origin, "remote", "add", "origin", f"https://github.com/{REPOSITORY}")
 
     def serve(self):

@@ -48,13 +48,14 @@ class Account:
             raise nspawn.Failed(f"{' '.join(map(str, command))}: exit {process.returncode}\n{out[-3000:]}{error[-8000:]}")
         return subprocess.CompletedProcess(command, process.returncode, out, error)
 
-    def make(self):
+    def make(self, regions=REGIONS):
+        """The account with what workflows touch of these regions, from then on held to its policies."""
         applied = self.apply()
-        for letter, region in REGIONS.items():
+        for letter, region in regions.items():
             self.region(letter, region)
         settings = {
             "global": f'domain = "{DOMAIN}"\nrepository = "{SUBJECT}"\n',
-            **dict.fromkeys(("primary", "failover"), f'domain = "{DOMAIN}"\nssh_key = "{cloud.KEY}"\n'),
+            **dict.fromkeys(("primary", "failover"), f'domain = "{DOMAIN}"\nssh_key = "{cloud.KEY}"\nimage = "{cloud.IMAGE}"\n'),
         }
         roots = {root: {"backend": (applied.top / root / "backend.hcl").read_text(), "settings": text} for root, text in settings.items()}
         self.place.variables["TERRAFORM_ROOTS"] = json.dumps(roots)
@@ -90,9 +91,13 @@ class Account:
             Tags=[{"Key": key, "Value": value, "PropagateAtLaunch": True} for key, value in tags.items()],
         )  # fmt: skip
         alarms.put_metric_alarm(AlarmName=f"{group}-errors", Namespace="AWS/ApplicationELB", ComparisonOperator="GreaterThanThreshold", **ALARM)
+        network = regions.REGIONS[letter]["cidr"].removesuffix(".0.0/16")
+        vpc = ec2.create_vpc(CidrBlock=f"{network}.0.0/16", TagSpecifications=[tagged("vpc", {"Project": "dob-api"})])["Vpc"]["VpcId"]
         for number in (1, 2, 3):
             named = {"Project": "dob-api", "Role": "database", "Region": letter, "Name": f"{group}-db{number}"}
-            ec2.run_instances(ImageId=cloud.DEBIAN, MinCount=1, MaxCount=1, TagSpecifications=[tagged("instance", named)])
+            subnet = ec2.create_subnet(VpcId=vpc, CidrBlock=f"{network}.{number}.0/24")["Subnet"]["SubnetId"]
+            place = {"SubnetId": subnet, "PrivateIpAddress": f"{network}.{number}.11"}
+            ec2.run_instances(ImageId=cloud.DEBIAN, MinCount=1, MaxCount=1, TagSpecifications=[tagged("instance", named)], **place)
         for name in (*SECRETS, "pgbackrest-cipher-a", "pgbackrest-cipher-b"):
             ssm.put_parameter(Name=f"/dob-api/{name}", Value=f"{name}", Type="SecureString")
 

@@ -4,6 +4,11 @@ from rehearsal import act
 from rehearsal.place import REPOSITORY
 
 
+def change(place):
+    """A pull request: every suite, the packages and the gate."""
+    return act.run(place, "ci", "pull_request", ref="refs/pull/7/merge", payload={"pull_request": {"number": 7}})
+
+
 def plan(place, of=REPOSITORY):
     """A push to a pull request whose branch is in a repository: ours, or a fork."""
     asked = {"pull_request": {"number": 7, "head": {"repo": {"full_name": of}}}, "action": "synchronize"}
@@ -21,8 +26,16 @@ def release(place, tag=None, **options):
     return act.run(place, "release", "push", ref=f"refs/tags/{tag}", **options)
 
 
+def refresh(place, **options):
+    return act.run(place, "apt-refresh", "schedule", **options)
+
+
 def deploy(place, version=None, **options):
     return act.run(place, "deploy", "workflow_dispatch", inputs={"image": version or place.version}, **options)
+
+
+def updates(place, **options):
+    return act.run(place, "updates", "schedule", **options)
 
 
 def drill(place, **options):

@@ -36,6 +36,20 @@ def given(files=FILES):
     }
 
 
+def startable(files=FILES):
+    """Each workflow with the inputs of a start by hand, and whether they must be given; none where it is not started so."""
+    for number, path in enumerate(files, 1):
+        found = workflow(path)
+        events = found["on"] if isinstance(found["on"], dict) else dict.fromkeys([found["on"]] if isinstance(found["on"], str) else found["on"])
+        inputs = {name: one.get("required", False) for name, one in ((events.get("workflow_dispatch") or {}).get("inputs") or {}).items()}
+        yield {
+            "id": number,
+            "name": found["name"],
+            "path": f".github/workflows/{path.name}",
+            "inputs": inputs if "workflow_dispatch" in events else None,
+        }
+
+
 # What a step needs that its token must have: an action by its name, a command by its start.
 NEEDS = {
     "actions/checkout": {"contents": "read"},
@@ -45,6 +59,7 @@ NEEDS = {
     ".github/plan-comment": {"pull-requests": "write"},
     "packaging/push": {"packages": "write"},
     "packaging/release": {"contents": "write"},
+    "gh workflow run": {"actions": "write"},
 }
 LEVELS = {None: 0, "none": 0, "read": 1, "write": 2}
 

@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::body::{Body, Incoming};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
-use crate::http::Answer;
+use crate::http::{self, Answer};
 use crate::lifecycle::Lifecycle;
 use crate::store::Store;
 
@@ -29,12 +29,22 @@ pub struct Admin {
 
 impl Answer for Admin {
     async fn answer(&self, request: Request<Incoming>, _: Instant) -> Response<Full<Bytes>> {
-        if *request.method() != Method::GET && *request.method() != Method::HEAD {
+        let (request, body) = request.into_parts();
+        if let Some(refusal) = http::misframed(&request, body.is_end_stream()) {
+            return refusal;
+        }
+        // Nothing here reads a body, and what is left of one could be taken for a request.
+        if !body.is_end_stream() {
+            let mut response = text(StatusCode::BAD_REQUEST, "send no body\n");
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            return response;
+        }
+        if request.method != Method::GET && request.method != Method::HEAD {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
         }
-        match request.uri().path() {
+        match request.uri.path() {
             "/live" => text(StatusCode::OK, "live\n"),
             "/ready" if self.lifecycle.is_draining() => {
                 text(StatusCode::SERVICE_UNAVAILABLE, "not ready: shutting down\n")

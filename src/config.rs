@@ -23,6 +23,8 @@ pub use flags::command;
 pub use manager::Manager;
 pub use password::PasswordSource;
 
+use crate::secrets::{self, Secrets};
+
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Task {
@@ -30,6 +32,8 @@ pub enum Task {
     Serve(Box<Config>),
     /// Ask the service that listens on this address whether it is healthy.
     Health(SocketAddr),
+    /// Write secrets of the environment to files.
+    WriteSecrets(Secrets),
     /// Print this text: help or version.
     Print(String),
 }
@@ -130,6 +134,14 @@ where
     let listen = settings.get("DOB_API_LISTEN", value::address)?;
     if flags.health {
         return Ok(Task::Health(listen));
+    }
+    if let Some((folder, owner)) = flags.secrets {
+        let value = |(variable, file)| match lookup(variable) {
+            Some(value) if !value.is_empty() => Ok((file, value)),
+            _ => Err(ConfigError::new(variable, "it is not set: give it the secret that is to be written")),
+        };
+        let values = secrets::FILES.into_iter().map(value).collect::<Result<_, _>>()?;
+        return Ok(Task::WriteSecrets(Secrets { folder, owner, values }));
     }
     Ok(Task::Serve(Box::new(Config {
         listen,

@@ -32,6 +32,8 @@ const OPENAPI: &str = include_str!("http/openapi.json");
 /// Which server a greeting comes from, where it is not the primary.
 const X_SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
 
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
 /// Why a body could not be read.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -66,15 +68,16 @@ impl Handler {
     {
         let (route, method) = (route::name(request.uri().path()), method_name(request.method()));
         let (head, mut body) = request.into_parts();
-        let mut response = match self.outcome(&head, &mut body).await {
-            Ok(outcome) => success(outcome),
-            Err(problem) => refusal(&problem),
+        let (mut response, closes) = match self.outcome(&head, &mut body).await {
+            Ok(outcome) => (success(outcome), false),
+            Err(problem) => (refusal(&problem), problem.closes),
         };
         // hyper closes over what is left of a body, and a balancer that was not told loses the next request.
-        let is_left = !body.is_end_stream()
+        let is_left = !closes
+            && !body.is_end_stream()
             && (head.headers.contains_key(EXPECT) || !body::finish(body, self.body_timeout).await);
         if is_left || self.router.lifecycle.is_draining() {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response.headers_mut().insert(CONNECTION, CLOSE);
         }
         self.metrics.answered(route, method, response.status().as_u16(), began.elapsed());
         response
@@ -102,20 +105,27 @@ impl Handler {
     }
 }
 
-/// Refuses what another reader could take for another request (RFC 9112, sections 3.2 and 6.1).
+/// The refusal of a request that must end its connection: what is behind it may be no request of the same client.
+#[must_use]
+pub fn misframed(head: &Parts, is_empty: bool) -> Option<Response<Full<Bytes>>> {
+    check_framing(head, is_empty).err().as_ref().map(refusal)
+}
+
+/// Refuses what another reader could take for another request (RFC 9112, sections 3.2 and 6.1), and what opens a tunnel: a proxy
+/// may send through it what a client wrote.
 fn check_framing(head: &Parts, is_empty: bool) -> Result<(), Problem> {
+    if head.method == Method::CONNECT {
+        return Err(Problem::misframed("this is no proxy: send the request itself"));
+    }
     if head.version == Version::HTTP_11 && head.headers.get_all(HOST).iter().count() != 1 {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "the request needs exactly one Host header: send one"));
+        return Err(Problem::misframed("the request needs exactly one Host header: send one"));
     }
     let mut encodings = head.headers.get_all(TRANSFER_ENCODING).iter();
     let is_known = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
     if is_empty || encodings.next().is_none_or(is_known) && encodings.next().is_none() {
         return Ok(());
     }
-    Err(Problem::new(
-        StatusCode::BAD_REQUEST,
-        "the body has an unknown transfer encoding: send it plain, or chunked once",
-    ))
+    Err(Problem::misframed("the body has an unknown transfer encoding: send it plain, or chunked once"))
 }
 
 /// Refuses a body that is compressed, in words that name the cause: read as JSON it would be called no text.
@@ -133,9 +143,7 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
 #[must_use]
 pub fn abandoned() -> Response<Full<Bytes>> {
     let detail = "the client closed its side of the connection before the answer: keep it open until then";
-    let mut response = refusal(&Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response
+    refusal(&Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).closing())
 }
 
 /// The method as metrics name it: a client must not be able to make up labels.
@@ -182,6 +190,9 @@ fn refusal(problem: &Problem) -> Response<Full<Bytes>> {
     let headers = response.headers_mut();
     if let Some(methods) = problem.allow {
         headers.insert(ALLOW, HeaderValue::from_static(methods));
+    }
+    if problem.closes {
+        headers.insert(CONNECTION, CLOSE);
     }
     match problem.status {
         StatusCode::SERVICE_UNAVAILABLE => headers.insert(RETRY_AFTER, HeaderValue::from_static("1")),

@@ -11,6 +11,7 @@ pub mod lifecycle;
 pub mod logging;
 pub mod metrics;
 pub mod route;
+pub mod secrets;
 pub mod server;
 pub mod store;
 pub mod systemd;

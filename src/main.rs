@@ -13,11 +13,12 @@ use dob_api::config::{self, Config, Limits, Task};
 use dob_api::http::{Answer, Handler};
 use dob_api::lifecycle::{Lifecycle, Phase};
 use dob_api::logging::{self, Outlet};
-use dob_api::metrics::{self, ConnectionMetrics, HttpMetrics, StoreMetrics};
+use dob_api::metrics::{self, HttpMetrics, StoreMetrics};
 use dob_api::route::Router;
 use dob_api::server::{self, Server};
 use dob_api::store::Store;
 use dob_api::{health, systemd};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -43,6 +44,10 @@ const THREAD_KEEP_ALIVE: Duration = Duration::from_millis(100);
 type Serving = JoinHandle<io::Result<()>>;
 
 fn main() -> ExitCode {
+    // A core, or the memory that another process of the same user opens, has the database's password and days of birth in it. The
+    // limit stops a core in a file, not one that goes through a pipe. The kernel refuses neither.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let outlet = logging::outlet();
     let fail = |error: &dyn fmt::Display, code| {
         outlet.push(format!("dob-api: {error}\n").as_bytes());
@@ -51,6 +56,10 @@ fn main() -> ExitCode {
     let code = match config::parse(std::env::args_os(), &|name| std::env::var_os(name)) {
         Ok(Task::Serve(config)) => run(*config, &outlet).unwrap_or_else(|error| fail(&error, ExitCode::FAILURE)),
         Ok(Task::Health(address)) => match health::check(address) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, ExitCode::FAILURE),
+        },
+        Ok(Task::WriteSecrets(secrets)) => match secrets.write() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, ExitCode::FAILURE),
         },
@@ -75,11 +84,11 @@ fn run(config: Config, outlet: &Outlet) -> Result<ExitCode, String> {
 }
 
 async fn serve(mut config: Config, outlet: &Outlet) -> Result<ExitCode, String> {
-    // A core would hold the database's password and the users' days of birth.
-    let _ = rlimit::setrlimit(rlimit::Resource::CORE, 0, 0);
     let wait_for = |kind| signal(kind).map_err(|error| format!("cannot wait for signals: {error}"));
     let (mut terminate, mut interrupt) = (wait_for(SignalKind::terminate())?, wait_for(SignalKind::interrupt())?);
     let mut listeners = systemd::inherited_listeners(&config.manager)?;
+    let bounded = listeners.iter().try_for_each(server::bound_buffers);
+    bounded.map_err(|error| format!("cannot bound the buffers of an inherited socket: {error}"))?;
     let per_thread = THREAD_FILES + listeners.len().max(1);
     let others = OWN_FILES + ADMIN_CONNECTIONS + 2 * server::MAX_REFUSALS + config.threads * per_thread;
     config.limits.max_connections = affordable(config.limits.max_connections, others)?;
@@ -98,12 +107,7 @@ async fn serve(mut config: Config, outlet: &Outlet) -> Result<ExitCode, String> 
     let handler = Handler { router, metrics: http_metrics, body_timeout: config.limits.body_timeout };
     let server = Server::new(handler, config.limits, lifecycle.clone(), connections);
     let admin_limits = Limits { max_connections: ADMIN_CONNECTIONS, ..config.limits };
-    let admin_server = Server::new(
-        Admin { store, lifecycle: lifecycle.clone(), registry },
-        admin_limits,
-        Lifecycle::new(),
-        ConnectionMetrics::default(),
-    );
+    let admin_server = Server::for_operators(Admin { store, lifecycle: lifecycle.clone(), registry }, admin_limits);
 
     let public = listeners.iter().map(|listener| ("listening", listener));
     let announcements = public.chain([("admin listening", &admin_listener)]).map(|(what, listener)| {
@@ -196,8 +200,13 @@ fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener, String> {
 
 /// As many connections as wished, or as file descriptors allow beside `others`.
 fn affordable(wished: usize, others: usize) -> Result<usize, String> {
-    // The call fails only where there is no such limit.
-    let files = rlimit::increase_nofile_limit((wished + others) as u64).unwrap_or(u64::MAX);
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let needed = (wished + others) as u64;
+    let raised = maximum.map_or(needed, |maximum| maximum.min(needed));
+    let mut files = current.unwrap_or(u64::MAX);
+    if files < raised && setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }).is_ok() {
+        files = raised;
+    }
     let affordable = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(others);
     let least = wished.min(LEAST_CONNECTIONS);
     if affordable < least {

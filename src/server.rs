@@ -4,13 +4,17 @@ mod activity;
 mod connection;
 mod watch;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::sync::Arc;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
 use crate::config::Limits;
@@ -20,6 +24,10 @@ use crate::metrics::ConnectionMetrics;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;
+
+/// What the kernel may keep of what a client has sent, and as much of what it has not read. The kernel doubles the number, for its
+/// own records. Left alone it grows to megabytes for a client that asks and does not read; a request and an answer are smaller.
+const BUFFER: usize = 16 * 1024;
 
 /// How long to wait when no connection can be accepted: file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -34,6 +42,8 @@ pub struct Server<H> {
     lifecycle: Lifecycle,
     open: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
+    /// Those that may have to give up their place, the oldest first.
+    replaceable: Option<Mutex<VecDeque<AbortHandle>>>,
     metrics: ConnectionMetrics,
 }
 
@@ -46,21 +56,45 @@ pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // So that a restart does not wait for the connections of the last run to be forgotten.
     socket.set_reuseaddr(true)?;
+    bound_buffers(&socket)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)?.into_std()
 }
 
+/// Bounds what the kernel keeps for each connection that `listener` accepts from now on.
+///
+/// # Errors
+///
+/// It is no socket.
+pub fn bound_buffers(listener: &impl AsFd) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    socket.set_send_buffer_size(BUFFER)?;
+    socket.set_recv_buffer_size(BUFFER)
+}
+
 impl<H: Answer> Server<H> {
-    /// A server that answers with `handler`.
+    /// A server that answers with `handler`, and refuses a connection over the limit.
     pub fn new(handler: H, limits: Limits, lifecycle: Lifecycle, metrics: ConnectionMetrics) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::with(handler, limits, lifecycle, metrics))
+    }
+
+    /// A server that serves for ever, and on which a connection over the limit takes the place of the oldest one: whoever holds
+    /// places keeps nobody out.
+    pub fn for_operators(handler: H, limits: Limits) -> Arc<Self> {
+        let server = Self::with(handler, limits, Lifecycle::new(), ConnectionMetrics::default());
+        Arc::new(Self { replaceable: Some(Mutex::default()), ..server })
+    }
+
+    fn with(handler: H, limits: Limits, lifecycle: Lifecycle, metrics: ConnectionMetrics) -> Self {
+        Self {
             handler,
             limits,
             lifecycle,
             open: Arc::new(Semaphore::new(limits.max_connections)),
             refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
+            replaceable: None,
             metrics,
-        })
+        }
     }
 
     /// Serves until the lifecycle is [`Phase::Closing`] and every connection has finished.
@@ -109,6 +143,18 @@ impl<H: Answer> Server<H> {
     }
 
     fn take(self: &Arc<Self>, stream: TcpStream) {
+        if let Some(replaceable) = &self.replaceable {
+            let mut open = replaceable.lock().unwrap_or_else(PoisonError::into_inner);
+            open.retain(|connection| !connection.is_finished());
+            if open.len() >= self.limits.max_connections
+                && let Some(oldest) = open.pop_front()
+            {
+                oldest.abort();
+            }
+            let server = self.clone();
+            open.push_back(tokio::spawn(async move { connection::serve(&server, stream).await }).abort_handle());
+            return;
+        }
         let Ok(permit) = self.open.clone().try_acquire_owned() else { return self.refuse(stream) };
         let server = self.clone();
         server.metrics.open.inc();

@@ -63,6 +63,7 @@ fn bind(role: &Role<'_>, bounds: &[(&str, &str)]) {
     for (bound, value) in bounds {
         role.arrange(&format!("ALTER ROLE APP SET {bound} = '{value}'"));
     }
+    role.arrange("ALTER ROLE APP SET search_path = public, pg_temp");
 }
 
 /// Waits until the service has refused its database, and looks at the one line that says why.
@@ -142,6 +143,106 @@ fn settings_of_the_role_and_the_database_do_not_lift_the_bounds() {
     bind(&role, &[("statement_timeout", "0"), ("lock_timeout", "0"), ("enable_seqscan", "on")]);
     role.arrange(&format!("ALTER DATABASE {} SET statement_timeout = 0", database.name));
     holds_its_bounds(Launch::postgres(role.url()), &database.server, &database.name);
+}
+
+/// What a role may set for itself, and what would stop or redirect the service.
+const OWN_SETTINGS: [&str; 17] = [
+    "search_path = 'evil'",
+    "idle_session_timeout = '1ms'",
+    "statement_timeout = '1ms'",
+    "synchronous_commit = 'off'",
+    "default_transaction_isolation = 'serializable'",
+    "default_transaction_deferrable = 'on'",
+    "exit_on_error = 'on'",
+    "client_encoding = 'LATIN1'",
+    "client_min_messages = 'debug5'",
+    "standard_conforming_strings = 'off'",
+    "enable_indexscan = 'off'",
+    "enable_bitmapscan = 'off'",
+    "jit_above_cost = '0'",
+    "tcp_user_timeout = '1ms'",
+    "row_security = 'off'",
+    "IntervalStyle = 'sql_standard'",
+    "TimeZone = 'Pacific/Kiritimati'",
+];
+
+/// Carries out SQL with nothing but the password of the role.
+fn steal(role: &Role<'_>, sql: &str) -> Result<(), postgres::Error> {
+    postgres::Client::connect(&role.url(), postgres::NoTls).unwrap().batch_execute(sql)
+}
+
+#[test]
+fn settings_that_a_stolen_password_gives_the_role_neither_stop_nor_redirect_the_service() {
+    for place in ["", "IN DATABASE DB"] {
+        let database = Database::new();
+        let role = Role::new(&database.server, &database.name);
+        role.arrange("GRANT CREATE ON SCHEMA public TO APP; CREATE SCHEMA evil AUTHORIZATION APP");
+        let service = Launch::postgres(role.url()).start();
+        service.save("ada", EARLIER);
+        let place = place.replace("DB", &database.name);
+        let set = |setting: &str| format!("ALTER ROLE CURRENT_USER {place} SET {setting};");
+        let table = "CREATE TABLE evil.users (username text PRIMARY KEY, date_of_birth date);";
+        steal(&role, &(table.to_owned() + &OWN_SETTINGS.map(set).concat())).unwrap();
+        database.server.terminate_sessions(&database.name);
+        until("the service has new sessions", || service.get("/hello/ada").status == 200);
+        service.greets("ada", EARLIER);
+        service.save("ada", LATER);
+        let fresh = Launch::postgres(role.url()).start();
+        fresh.greets("ada", LATER);
+        fresh.save("bob", LATER);
+        let count = |table| -> i64 {
+            database.client().query_one(&format!("SELECT count(*) FROM {table}"), &[]).unwrap().get(0)
+        };
+        assert_eq!((count("public.users"), count("evil.users")), (2, 0));
+        until("the log names them", || {
+            service.log().contains("idle_session_timeout") && fresh.log().contains("exit_on_error")
+        });
+        // The region's epoch is no setting that a role may give itself.
+        assert!(steal(&role, &set("dob_api.region_epoch = '9'")).is_err());
+    }
+}
+
+#[test]
+fn a_role_does_not_open_for_itself_what_an_administrator_has_closed() {
+    let database = Database::new();
+    let role = Role::new(&database.server, &database.name);
+    role.arrange("GRANT CREATE ON SCHEMA public TO APP");
+    let service = Launch::postgres(role.url()).set("DOB_API_WRITE_PATIENCE", "1s").start();
+    until("a write is taken", || service.put("/hello/ada", &body(EARLIER)).status == 204);
+    steal(&role, "ALTER ROLE CURRENT_USER SET default_transaction_read_only = 'off'").unwrap();
+    database
+        .client()
+        .batch_execute(&format!("ALTER DATABASE {} SET default_transaction_read_only = on", database.name))
+        .unwrap();
+    database.server.terminate_sessions(&database.name);
+    until("the service takes no writes", || service.put("/hello/ada", &body(LATER)).status == 503);
+    service.greets("ada", EARLIER);
+    until("the log names the setting", || service.log().contains("default_transaction_read_only"));
+    let mut administrator = database.client();
+    administrator.batch_execute("SET default_transaction_read_only = off").unwrap();
+    administrator
+        .batch_execute(&format!("ALTER DATABASE {} RESET default_transaction_read_only", database.name))
+        .unwrap();
+    until("writes are taken again", || service.put("/hello/ada", &body(LATER)).status == 204);
+    // A role that closes it for itself is obeyed, because closing is how operators move the primary; the log names it.
+    steal(&role, "ALTER ROLE CURRENT_USER SET default_transaction_read_only = 'on'").unwrap();
+    database.server.terminate_sessions(&database.name);
+    until("the service takes no writes", || service.put("/hello/ada", &body(EARLIER)).status == 503);
+    service.greets("ada", LATER);
+    role.arrange("ALTER ROLE APP RESET default_transaction_read_only");
+    database.server.terminate_sessions(&database.name);
+    until("writes are taken again", || service.put("/hello/ada", &body(EARLIER)).status == 204);
+}
+
+#[test]
+fn a_pooler_that_drops_the_search_path_is_refused_by_its_name() {
+    let database = Database::new();
+    let role = Role::new(&database.server, &database.name);
+    role.arrange(TABLE);
+    bind(&role, &BOUNDS);
+    role.arrange("ALTER ROLE APP RESET search_path");
+    let pooler = Pooler::start(&database.server, &role);
+    refuses(&Launch::postgres(role.url_at(pooler.port)).bind(), &["search_path", "pooler", "public, pg_temp"]);
 }
 
 #[test]

@@ -217,7 +217,7 @@ fn bytes_that_are_not_http_get_a_refusal_or_an_end() {
 fn ten_thousand_idle_connections_are_borne() {
     const COUNT: usize = 10_000;
     // Both ends of each connection are on this machine; the service inherits the limit.
-    rlimit::increase_nofile_limit(COUNT as u64 + 2_000).unwrap();
+    support::process::raise_open_files(COUNT as u64 + 2_000);
     let service = Launch::embedded().start();
     service.save("ada", date(1815, 12, 10));
     let files = service.open_files();

@@ -114,3 +114,35 @@ fn waiting_writes_do_not_keep_reads_from_being_served() {
         assert_eq!(connection.receive().status, 204);
     }
 }
+
+#[test]
+fn a_monitor_finds_a_place_on_the_operators_listener_whoever_holds_the_others() {
+    const HOLDERS: usize = 200;
+    let service = Launch::embedded().start();
+    let half = "GET /metrics HTTP/1.1\r\nHost: a\r\nX: ";
+    let unread = "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
+    for sent in ["", half, &unread] {
+        let holders: Vec<_> = (0..HOLDERS)
+            .map(|_| {
+                let mut holder = Connection::open(service.admin);
+                // One whose place was taken already hears it.
+                let _ = std::io::Write::write_all(&mut holder.stream(), sent.as_bytes());
+                if sent.is_empty() {
+                    assert_eq!(holder.get("/live").status, 200);
+                }
+                holder
+            })
+            .collect();
+        for path in ["/metrics", "/ready", "/live"] {
+            assert_eq!(service.admin(path).status, 200, "{sent:.40?}");
+        }
+        // The newest keep theirs: a monitor that holds its connection is not the first to lose it.
+        let mut kept = Connection::open(service.admin);
+        assert_eq!(kept.get("/live").status, 200);
+        let _few: Vec<_> = (0..16).map(|_| Connection::open(service.admin)).collect();
+        assert_eq!(service.admin("/live").status, 200);
+        assert_eq!(kept.get("/live").status, 200);
+        drop(holders);
+    }
+    assert_eq!(service.health(), 200);
+}

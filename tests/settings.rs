@@ -225,6 +225,56 @@ fn a_password_file_that_holds_no_password_is_refused_with_a_hint() {
 }
 
 #[test]
+fn an_administrators_url_is_read_from_a_file_or_a_credential() {
+    let arrange = "CREATE ROLE administrator SUPERUSER LOGIN PASSWORD 'open-sesame'";
+    for setting in ["DOB_API_ADMIN_DATABASE_URL_FILE", "CREDENTIALS_DIRECTORY"] {
+        let server = Server::start();
+        server.client("postgres").batch_execute(arrange).unwrap();
+        let launch = Launch::postgres(format!("postgres://app:simsim@127.0.0.1:{}/users", server.port));
+        let file = launch.data().join("admin-database-url");
+        fs::write(&file, format!("postgres://administrator:open-sesame@127.0.0.1:{}/postgres\n", server.port)).unwrap();
+        let place = if setting.ends_with("FILE") { file.as_path() } else { launch.data() }.to_str().unwrap().to_owned();
+        // What is in a file is used, whatever a variable says that every user of the host may have read.
+        let service =
+            launch.set(setting, place).set("DOB_API_ADMIN_DATABASE_URL", "postgres://x@127.0.0.1:1/x").start();
+        service.save("ada", date(1815, 12, 10));
+        let environment = fs::read(format!("/proc/{}/environ", service.pid())).unwrap();
+        assert!(
+            !String::from_utf8_lossy(&environment).contains("open-sesame") && !service.log().contains("open-sesame")
+        );
+    }
+}
+
+#[test]
+fn a_file_without_an_administrators_url_is_refused_and_not_repeated() {
+    const SETTING: &str = "DOB_API_ADMIN_DATABASE_URL_FILE";
+    let cases: [(&[u8], &str); 7] = [
+        (b"", "empty"),
+        (b"sesame", "postgres://"),
+        (b"postgres://admin:sesame@db.test/x?connect_timeout=3", "connect_timeout"),
+        (b"postgres://admin:sesame@db.test/x\n\n", "more than one line"),
+        (b"postgres://admin:ses@me@db.test/x", "%40"),
+        (b"postgres://admin:sesam\xe9@db.test/x", "UTF-8"),
+        (b"postgres://admin:sesame@db.test/x", "DATABASE_CA_FILE"),
+    ];
+    for (text, words) in cases {
+        let launch = Launch::postgres("postgres://app@127.0.0.1/users");
+        let file = launch.data().join("url");
+        fs::write(&file, text).unwrap();
+        let ended = launch.set(SETTING, file.to_str().unwrap()).run();
+        refused(&ended, &[words]);
+        assert!(!ended.stderr.contains("sesam"), "{ended:?}");
+    }
+    for file in ["/nowhere", "/"] {
+        refused(&Launch::postgres("postgres://app@127.0.0.1/users").set(SETTING, file).run(), &[SETTING, file]);
+    }
+    let launch = Launch::embedded();
+    let file = launch.data().join("url");
+    fs::write(&file, "postgres://admin@127.0.0.1/x").unwrap();
+    refused(&launch.set(SETTING, file.to_str().unwrap()).run(), &["DATABASE_URL"]);
+}
+
+#[test]
 fn health_asks_what_the_address_stands_for() {
     let service = Launch::embedded().set("DOB_API_LISTEN", "[::]:0").start();
     let port = service.address.port();

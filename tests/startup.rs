@@ -31,6 +31,7 @@ fn help_names_every_setting() {
         "DATABASE_PASSWORD_FILE",
         "DATABASE_CA_FILE",
         "DOB_API_ADMIN_DATABASE_URL",
+        "DOB_API_ADMIN_DATABASE_URL_FILE",
         "DOB_API_DATA_DIR",
         "DOB_API_TIME_ZONE",
         "DOB_API_WRITE_PATIENCE",

@@ -1,7 +1,8 @@
-"""What a host of the cloud finds there: its metadata service, and the parameter store of a region.
+"""What a host of the cloud finds there: its metadata service, and a region's parameter store and EC2 interface.
 
 Usage: cloud.py STATE CERTIFICATE. STATE is a JSON file, read anew for each request:
-    user_data, role, region, parameters {name: value}, denied [name ...], session {AccessKeyId, SecretAccessKey, Token}
+    user_data, role, region, parameters {name: value}, denied [name ...], session {AccessKeyId, SecretAccessKey, Token},
+    instances {address: {tag: value}}, which run, and actions [name ...], what roles may ask the EC2 interface
 Without user_data or role the metadata service has none, as on an instance that was launched without. Also for tests:
 disabled (no metadata at all), stolen (a session that the host is given but the store does not know), held (the store
 answers only once this is gone).
@@ -10,18 +11,24 @@ answers only once this is gone).
 import datetime
 import http.server
 import json
+import os
 import pathlib
 import secrets
 import ssl
 import sys
 import threading
 import time
+import urllib.parse
+import urllib.request
 
+import boto3
 import botocore.auth
 import botocore.awsrequest
 import botocore.credentials
+from moto.server import ThreadedMotoServer
 
 STATE, CERTIFICATE = sys.argv[1:]
+os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 tokens = set()
 
 
@@ -60,23 +67,68 @@ class Metadata(Handler):
             "/latest/user-data": now.get("user_data"),
             "/latest/meta-data/placement/region": now["region"],
             "/latest/meta-data/services/domain": "amazonaws.com",
+            "/latest/meta-data/local-ipv4": self.client_address[0],
             roles: now.get("role"),
             f"{roles}{now.get('role')}": now.get("stolen", now["session"]),
         }
+        if self.path == "/latest/meta-data/instance-id":
+            known[self.path] = instances.identity(self.client_address[0])
         found = known.get(self.path)
         return self.answer(404) if found is None else self.answer(200, found)
 
 
-class ParameterStore(Handler):
-    """SSM's GetParameter, for requests that the instance's role has signed."""
+class Instances:
+    """The instances of the region, by an emulator of its own behind the door that checks who asks."""
+
+    def __init__(self):
+        self.server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+        self.server.start()
+        self.url = "http://{}:{}".format(*self.server.get_host_and_port())
+        self.running, self.one = {}, threading.Lock()
+
+    def settle(self, region, wanted):
+        """Launches what is to run, with the address that it has, and terminates what is not."""
+        with self.one:
+            ec2 = boto3.client("ec2", region_name=region, endpoint_url=self.url)
+            for address in [address for address in self.running if address not in wanted]:
+                ec2.terminate_instances(InstanceIds=[self.running.pop(address)])
+            for address, tags in wanted.items():
+                if address not in self.running:
+                    subnet = self.subnet(ec2, address)
+                    given = [{"ResourceType": "instance", "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}]
+                    place = {"SubnetId": subnet, "PrivateIpAddress": address, "TagSpecifications": given}
+                    made = ec2.run_instances(ImageId="ami-12345678", MinCount=1, MaxCount=1, **place)
+                    self.running[address] = made["Instances"][0]["InstanceId"]
+
+    @staticmethod
+    def subnet(ec2, address):
+        block = f"{address.rpartition('.')[0]}.0/24"
+        vpc = ec2.create_vpc(CidrBlock=block)["Vpc"]["VpcId"]
+        return ec2.create_subnet(VpcId=vpc, CidrBlock=block)["Subnet"]["SubnetId"]
+
+    def identity(self, address):
+        now = state()
+        self.settle(now["region"], now.get("instances", {}))
+        return self.running.get(address, "i-0123456789abcdef0")
+
+    def answer(self, region, headers, body):
+        self.settle(region, state().get("instances", {}))
+        request = urllib.request.Request(self.url, body, {name: headers[name] for name in ("Authorization", "Content-Type", "X-Amz-Date")})
+        return urllib.request.urlopen(request).read().decode()
+
+
+class Region(Handler):
+    """SSM's GetParameter and EC2's calls, for requests that the instance's role has signed."""
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         while "held" in (now := state()):
             time.sleep(0.02)
+        if self.headers["Host"] == f"ec2.{now['region']}.amazonaws.com":
+            return self.compute(body, now)
         if self.headers["Host"] != f"ssm.{now['region']}.amazonaws.com":
             return self.answer(400, {"__type": "UnknownEndpoint", "message": self.headers["Host"]})
-        problem = self.forged(body, now)
+        problem = self.forged(body, now, "ssm")
         if problem:
             return self.answer(400, {"__type": "InvalidSignatureException", "message": problem})
         if self.headers["X-Amz-Target"] != "AmazonSSM.GetParameter":
@@ -90,13 +142,21 @@ class ParameterStore(Handler):
         value = now["parameters"][wanted["Name"]] if wanted.get("WithDecryption") else "encrypted"
         return self.answer(200, {"Parameter": {"Name": wanted["Name"], "Type": "SecureString", "Value": value}})
 
-    def forged(self, body, now):
+    def compute(self, body, now):
+        action = urllib.parse.parse_qs(body.decode())["Action"][0]
+        problem = self.forged(body, now, "ec2") or (f"not authorized to perform: ec2:{action}" if action not in now["actions"] else None)
+        if problem:
+            error = f"<Error><Code>UnauthorizedOperation</Code><Message>{problem}</Message></Error>"
+            return self.answer(403, f"<Response><Errors>{error}</Errors><RequestID>1</RequestID></Response>")
+        return self.answer(200, instances.answer(now["region"], self.headers, body))
+
+    def forged(self, body, now, service):
         """Says what is wrong with the signature, by computing it with botocore's own signer."""
         session = now["session"]
         if self.headers.get("X-Amz-Security-Token") != session["Token"]:
             return "The security token included in the request is invalid."
         sent = dict(part.strip().split("=", 1) for part in self.headers["Authorization"].partition(" ")[2].split(","))
-        if not sent["Credential"].endswith(f"/{now['region']}/ssm/aws4_request"):
+        if not sent["Credential"].endswith(f"/{now['region']}/{service}/aws4_request"):
             return f"Credential should be scoped to a valid region: {sent['Credential']}"
         stamp = self.headers["X-Amz-Date"]
         signed = datetime.datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC)
@@ -108,13 +168,14 @@ class ParameterStore(Handler):
         request = botocore.awsrequest.AWSRequest("POST", f"https://{self.headers['Host']}{self.path}", headers, body)
         request.context["timestamp"] = stamp
         credentials = botocore.credentials.Credentials(session["AccessKeyId"], session["SecretAccessKey"])
-        signer = botocore.auth.SigV4Auth(credentials, "ssm", now["region"])
+        signer = botocore.auth.SigV4Auth(credentials, service, now["region"])
         expected = signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
         return None if secrets.compare_digest(expected, sent["Signature"]) else "The request signature does not match"
 
 
+instances = Instances()
 metadata = http.server.ThreadingHTTPServer(("169.254.169.254", 80), Metadata)
-store = http.server.ThreadingHTTPServer(("0.0.0.0", 443), ParameterStore)
+store = http.server.ThreadingHTTPServer(("0.0.0.0", 443), Region)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(CERTIFICATE)
 store.socket = context.wrap_socket(store.socket, server_side=True, do_handshake_on_connect=False)

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -15,13 +16,14 @@ from lab.hosts import nspawn, permissions, plan
 TOP = pathlib.Path(__file__).resolve().parents[2]
 SUBNET = "10.78.0"
 REGION = FIRST = "eu-west-1"
-STORE = f"ssm.{REGION}.amazonaws.com"
+STORE, COMPUTE = (f"{service}.{REGION}.amazonaws.com" for service in ("ssm", "ec2"))
+MONITOR = f"{SUBNET}.31"
 DATABASE = "database.internal"
 PASSWORD = "a-password-that-no-log-shows"
 # Before a command: Ctrl-C ends it even if this suite runs in the background, where shells have it ignored.
 INTERRUPTIBLE = ("env", "--default-signal=INT")
 # The role of the workflow that runs a script.
-ROLES = {"publish": "release", "roll-out": "deploy"}
+ROLES = {"publish": "release", "roll-out": "deploy", "updates": "updates"}
 
 
 @pytest.fixture(scope="session")
@@ -107,9 +109,10 @@ def authority(owner):
     usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
     nspawn.run("openssl", "req", "-x509", *curve, "-keyout", f"{ca}.key", "-out", ca, "-days", "2", "-subj", "/CN=test", *usage)
 
-    def sign(name):
+    def sign(name, *others):
         file = owner.folder / f"{name}.pem"
-        subject = ("-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-addext", "basicConstraints=critical,CA:FALSE")
+        names = ",".join(f"DNS:{one}" for one in (name, *others))
+        subject = ("-subj", f"/CN={name}", "-addext", f"subjectAltName={names}", "-addext", "basicConstraints=critical,CA:FALSE")
         command = ("openssl", "req", "-x509", *curve, "-CA", ca, "-CAkey", f"{ca}.key", "-days", "2", *subject)
         nspawn.run(*command, "-keyout", f"{file}.key", "-out", file)
         file.write_text(file.read_text() + pathlib.Path(f"{file}.key").read_text())
@@ -136,11 +139,17 @@ def database(network, authority):
     return host
 
 
+def granted():
+    """What Terraform lets the role of a monitoring host ask the EC2 interface."""
+    text = re.search(r'"aws_iam_policy_document" "alert" \{(.*?)^\}', (TOP / "terraform/modules/region/identity.tf").read_text(), re.M | re.S)[1]
+    return re.findall(r'"ec2:(\w+)"', text)
+
+
 class Cloud:
     """What the instance finds there; tests change it as they like."""
 
-    def __init__(self, file, ca):
-        self.file, self.ca = file, ca
+    def __init__(self, file, authority):
+        self.file, self.ca, self.identity = file, authority.ca, authority("service").read_text()
         self.set()
 
     def set(self, **changes):
@@ -151,7 +160,13 @@ class Cloud:
             "role": "dob-api",
             "region": REGION,
             "session": session,
-            "parameters": {"/dob-api/database-password": PASSWORD, "/dob-api/database-ca": self.ca.read_text()},
+            "parameters": {
+                "/dob-api/database-password": PASSWORD,
+                "/dob-api/database-ca": self.ca.read_text(),
+                "/dob-api/service-identity": self.identity,
+            },
+            "instances": {},
+            "actions": granted(),
         }
         state = {name: value for name, value in {**right, **changes}.items() if value is not None}
         partial = self.file.with_suffix(".partial")
@@ -164,12 +179,12 @@ def cloud(network, authority, owner):
     """The metadata service, the parameter store, names and addresses of the network."""
     for address in ("169.254.169.253", "169.254.169.254"):
         network.ip("address", "add", f"{address}/32", "dev", network.bridge(SUBNET))
-    found = Cloud(owner.folder / "cloud.json", authority.ca)
+    found = Cloud(owner.folder / "cloud.json", authority)
     script = pathlib.Path(__file__).with_name("cloud.py")
     with (owner.folder / "cloud.log").open("w") as log:
-        owner.spawn(sys.executable, script, found.file, authority(STORE), namespace=network.namespace, stdout=log, stderr=log)
+        owner.spawn(sys.executable, script, found.file, authority(STORE, COMPUTE), namespace=network.namespace, stdout=log, stderr=log)
     # Records of hosts, as those also say that there is no IPv6 address: a resolver that is told nothing of it waits.
-    names = [f"--host-record={STORE},{SUBNET}.1", f"--host-record={DATABASE},{SUBNET}.20", "--local=/#/"]
+    names = [f"--host-record={STORE},{SUBNET}.1", f"--host-record={COMPUTE},{SUBNET}.1", f"--host-record={DATABASE},{SUBNET}.20", "--local=/#/"]
     leases = [f"--dhcp-host=52:54:00:12:34:56,{SUBNET}.50", f"--dhcp-range={SUBNET}.50,{SUBNET}.99", f"--dhcp-leasefile={owner.folder}/leases"]
     dnsmasq = ("dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--no-resolv", "--no-hosts", "--pid-file")
     owner.spawn(*dnsmasq, *names, *leases, namespace=network.namespace, stderr=subprocess.DEVNULL)

@@ -6,6 +6,9 @@ systemctl --failed --plain --no-legend | say failed
 process=$(systemctl show --value --property=MainPID dob-api)
 grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' "/proc/$process/status" | say confined
 stat -c %U "/proc/$process" | say user
+# The first from outside, the second from the service's control group, where its own connections are filtered.
+metadata() { curl -s -o /dev/null -m 10 -w '%{http_code} ' http://169.254.169.254/; }
+{ metadata && (echo 0 >"/sys/fs/cgroup$(sed s/^0::// "/proc/$process/cgroup")/cgroup.procs" && metadata); } | say metadata
 systemd-analyze security --no-pager dob-api | tail -n1 | say exposure
 awk 'FNR > 1 && $4 == "0A" { print $2 }' /proc/net/tcp /proc/net/tcp6 | sort | say ports
 { stat -f -c %T /run/credstore /run/credentials/dob-api.service && stat -c %a:%U /run/credstore/*; } | say secrets

@@ -1,11 +1,12 @@
 """The image, booted by firmware in an emulated machine, in a cloud that checks what it is asked."""
 
 import base64
+import functools
 import re
 
 import pytest
 
-from conftest import PASSWORD, SUBNET, TOP
+from conftest import DATABASE, MONITOR, PASSWORD, SUBNET, TOP
 from lab.hosts import nspawn
 from machine import Machine
 
@@ -63,16 +64,25 @@ def greeted(machine, deadline=1200):
     print(f"first greeting after {max(now, before):.1f} s")
 
 
-def test_booted_by_uefi_it_greets_is_confined_and_drains_before_it_powers_off(boot, cloud, database, image):
+def watched(machine, certified, url):
+    """Whether the monitoring host gets an answer."""
+    client = ("ip", "netns", "exec", machine.network.namespace, "curl", "-sS", "-m", "20", "-o", "/dev/null", "-w", "%{http_code}")
+    return nspawn.run(*client, *certified, url, check=False).stdout == "200"
+
+
+def test_booted_by_uefi_it_greets_is_confined_and_drains_before_it_powers_off(boot, cloud, database, image, authority):
     used = nspawn.run("du", "--block-size=1M", image).stdout.split()[0]
     print(f"\nimage: {image.stat().st_size >> 20} MB, {used} MB of them not empty")
-    cloud.set()
+    cloud.set(user_data=f"DATABASE_URL=postgres://dob_api@{DATABASE}/dob_api\nDOB_API_DRAIN_DELAY=5s\nDOB_API_MONITOR=a-monitor/{MONITOR}\n")
     machine = boot("uefi")
     greeted(machine)
     assert machine.curl("/hello/Ada").startswith('{"message":"Hello, Ada!')
     assert machine.curl("/hello/nobody").endswith("404")
     assert machine.curl("/healthz").endswith("200")
-    assert machine.curl("/ready", port=9080).endswith("200")
+    certified = ("--cacert", authority.ca, "--cert", authority("a-monitor"), "--connect-to", f"service::{machine.address}:")
+    for port, path in ((9080, "ready"), (9100, "metrics")):
+        assert machine.curl(f"/{path}", port=port) in ("", "000"), "nobody is answered in clear"
+        nspawn.wait_until(functools.partial(watched, machine, certified, f"https://service:{port}/{path}"), "the monitoring host's answer", 120)
     stored = database.run("runuser", "-u", "postgres", "--", "psql", "-Atc", "select * from users", "dob_api").stdout
     assert stored == "ada|1815-12-10\n"
 
@@ -84,8 +94,11 @@ def test_booted_by_uefi_it_greets_is_confined_and_drains_before_it_powers_off(bo
     confined = dict(re.findall(r"(\w+): (\w+)", report["confined"]))
     assert confined == {"CapEff": "0" * 16, "CapBnd": "0" * 16, "NoNewPrivs": "1", "Seccomp": "2"}
     assert float(re.search(r"dob-api.service: ([0-9.]+)", report["exposure"])[1]) <= 1.5
-    # 8080 and 9080 on every address, and no SSH daemon or any other.
-    assert report["ports"].split() == ["00000000:1F90", "00000000:2378"]
+    # The metadata service hands out the credentials of the host's role.
+    outside, inside = report["metadata"].split()
+    assert outside != "000" and inside == "000", report["metadata"]
+    # 8080 on every address; 9080 and 9100 on loopback, and over TLS on the host's own; no SSH daemon or any other.
+    assert report["ports"].split() == ["00000000:1F90", "0100007F:2378", "0100007F:238C", "32004E0A:2378", "32004E0A:238C"]
     assert report["secrets"].split() == ["tmpfs", "tmpfs", "600:root", "600:root"]
     assert [report[name] for name in ("on-disk", "passwords", "swap")] == [""] * 3
 

@@ -63,7 +63,7 @@ def test_what_is_published_is_what_was_built_and_says_how_to_run_it(aws, disk):
     images = published(done)
     assert set(images) == {FIRST, SECOND}
     (image,) = aws("ec2").describe_images(ImageIds=[images[FIRST]])["Images"]
-    expected = {"Name": "dob-api-1.0.0-rc1-amd64", "Architecture": "x86_64", "BootMode": "uefi", "ImdsSupport": "v2.0", "EnaSupport": True}
+    expected = {"Name": "dob-api-1.0.0-rc1-amd64-1", "Architecture": "x86_64", "BootMode": "uefi", "ImdsSupport": "v2.0", "EnaSupport": True}
     assert expected.items() <= image.items()
     (mapping,) = image["BlockDeviceMappings"]
     assert (image["RootDeviceName"], mapping["DeviceName"], mapping["Ebs"]["VolumeType"]) == ("/dev/xvda", "/dev/xvda", "gp3")
@@ -83,8 +83,30 @@ def test_published_again_it_changes_nothing(aws, disk):
     first = published(publish(file))
     sent = len(emulator.puts)
     assert published(publish(file)) == first and len(emulator.puts) == sent
-    file.write_bytes(b"other")
-    assert "has other bytes: release a new version" in publish(file, status=1).stderr
+
+
+def test_other_packages_of_the_same_version_are_its_next_build(aws, disk):
+    file = disk("1.0.0", blocks=2)
+    manifest = file.with_suffix(".manifest")
+    manifest.write_text("openssl 1\n")
+    first = published(publish(file))
+    # Built by other tools, of the same packages.
+    file.write_bytes(file.read_bytes() + bytes(BLOCK))
+    sent = len(emulator.puts)
+    assert published(publish(file)) == first and len(emulator.puts) == sent
+    manifest.write_text("openssl 2\n")
+    done = publish(file)
+    second = published(done)
+    assert "built with other packages than build 1: this is build 2" in done.stderr and not set(second.values()) & set(first.values())
+    for region in (FIRST, SECOND):
+        found = aws("ec2", region).describe_images(ImageIds=[first[region], second[region]])["Images"]
+        assert {one["Name"] for one in found} == {"dob-api-1.0.0-amd64-1", "dob-api-1.0.0-amd64-2"}
+    # What an earlier attempt registered in the first region alone is copied, and no third build.
+    aws("ec2", SECOND).deregister_image(ImageId=second[SECOND])
+    again = published(publish(file))
+    assert again[FIRST] == second[FIRST] and again[SECOND] not in (first[SECOND], second[SECOND])
+    (found,) = aws("ec2", SECOND).describe_images(ImageIds=[again[SECOND]])["Images"]
+    assert found["Name"] == "dob-api-1.0.0-amd64-2"
 
 
 def test_an_interrupted_upload_continues_where_it_stopped(aws, disk):
@@ -115,7 +137,7 @@ def test_after_an_interrupt_it_says_how_to_continue_and_does(aws, owner, disk):
 
 def test_a_dry_run_changes_nothing_and_says_what_would_be_done(aws, disk):
     done = publish(disk("1.0.0"), "--dry-run", "--share", "210987654321")
-    assert "would upload 20 MB and register dob-api-1.0.0-amd64" in done.stderr and "would copy" in done.stderr and "would share" in done.stderr
+    assert "would upload 20 MB and register dob-api-1.0.0-amd64-1" in done.stderr and "would copy" in done.stderr and "would share" in done.stderr
     assert done.stdout == "" and not emulator.puts
     assert not aws("ec2").describe_snapshots(OwnerIds=["self"], Filters=[{"Name": "tag:Project", "Values": ["dob-api"]}])["Snapshots"]
 

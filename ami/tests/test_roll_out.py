@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 import emulator
-from conftest import FIRST, INTERRUPTIBLE, TOP, script
+from conftest import INTERRUPTIBLE, TOP, script
 from lab.hosts import nspawn
 
 ALARM = {"MetricName": "HTTPCode_Target_5XX_Count", "Statistic": "Sum", "Period": 60, "EvaluationPeriods": 2, "Threshold": 10.0}
@@ -28,17 +28,18 @@ class Group:
             AutoScalingGroupName=GROUP,
             MinSize=4,
             MaxSize=8,
-            AvailabilityZones=[f"{FIRST}a"],
+            AvailabilityZones=[f"{self.ec2.meta.region_name}a"],
             LaunchTemplate={"LaunchTemplateId": self.template, "Version": "1"},
             Tags=[{"Key": key, "Value": value, "PropagateAtLaunch": True} for key, value in {"Project": "dob-api", "Role": "service"}.items()],
         )
         self.alarms.put_metric_alarm(AlarmName=f"{GROUP}-errors", Namespace="AWS/ApplicationELB", ComparisonOperator="GreaterThanThreshold", **ALARM)
 
-    def image(self, version, architecture="x86_64"):
-        tags = [{"Key": key, "Value": value} for key, value in {"Name": f"dob-api-{version}", "Project": "dob-api", "Version": version}.items()]
-        disk = self.ec2.create_snapshot(VolumeId=self.ec2.create_volume(Size=1, AvailabilityZone=f"{FIRST}a")["VolumeId"])
+    def image(self, version, architecture="x86_64", serial=1):
+        named = {"Name": f"dob-api-{version}", "Project": "dob-api", "Version": version, "Serial": str(serial)}
+        tags = [{"Key": key, "Value": value} for key, value in named.items()]
+        disk = self.ec2.create_snapshot(VolumeId=self.ec2.create_volume(Size=1, AvailabilityZone=f"{self.ec2.meta.region_name}a")["VolumeId"])
         return self.ec2.register_image(
-            Name=f"dob-api-{version}-{architecture}",
+            Name=f"dob-api-{version}-{architecture}-{serial}",
             Architecture=architecture,
             RootDeviceName="/dev/xvda",
             TagSpecifications=[{"ResourceType": "image", "Tags": tags}],
@@ -90,6 +91,12 @@ def test_every_host_is_replaced_from_a_numbered_version_under_the_alarms(group):
     assert f"ami/roll-out {group.old}" in done.stderr and "100 %" in done.stderr and "Successful" in done.stderr
     script("roll-out", "1.1.0")
     assert set(group.versions()) == {"1", "2"}, "no version is made for what runs already"
+
+
+def test_of_a_version_the_newest_build_is_rolled_out(group):
+    builds = [group.image("1.1.0", serial=serial) for serial in (10, 9)]
+    script("roll-out", "1.1.0")
+    assert group.running() == [builds[0]] * 4
 
 
 def test_what_an_alarm_takes_back_ends_as_an_error_that_says_why(group):

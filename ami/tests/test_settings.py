@@ -10,23 +10,28 @@ from lab.hosts import nspawn
 SERVICE, SETTINGS = "dob-api.service", "dob-api-settings.service"
 URL = f"DATABASE_URL=postgres://dob_api@{DATABASE}/dob_api\n"
 SESSION = {"AccessKeyId": "ASIATEST", "SecretAccessKey": "another", "Token": "session//token+of=role"}
-MEND, WAIT = "failed", "activating"
+FIX, WAIT = "failed", "activating"
 
 CASES = {
     "metadata disabled": ({"disabled": True}, WAIT, "the metadata service gives no token (status 403): enable"),
     "no user-data": ({"user_data": None}, WAIT, "gives no user-data (status 404): give the instance user-data"),
-    "not a setting": ({"user_data": f"{URL}\n#!/bin/sh\nhello=world"}, MEND, "line 4 of the user-data is not NAME=value"),
-    "a quoted value": ({"user_data": 'DATABASE_URL="postgres://a@b/c"'}, MEND, "line 1 of the user-data is not NAME=value"),
-    "a carriage return": ({"user_data": f"{URL.strip()}\r\n"}, MEND, "line 1 of the user-data is not NAME=value"),
-    "an unknown name": ({"user_data": f"{URL}DOB_API_LISTN=1"}, MEND, "line 2 of the user-data sets DOB_API_LISTN, which dob-api does not know"),
+    "not a setting": ({"user_data": f"{URL}\n#!/bin/sh\nhello=world"}, FIX, "line 4 of the user-data is not NAME=value"),
+    "a quoted value": ({"user_data": 'DATABASE_URL="postgres://a@b/c"'}, FIX, "line 1 of the user-data is not NAME=value"),
+    "a carriage return": ({"user_data": f"{URL.strip()}\r\n"}, FIX, "line 1 of the user-data is not NAME=value"),
+    "an unknown name": ({"user_data": f"{URL}DOB_API_LISTN=1"}, FIX, "line 2 of the user-data sets DOB_API_LISTN, which dob-api does not know"),
     "what is fixed": (
         {"user_data": f"{URL}DOB_API_DATA_DIR=/srv"},
-        MEND,
+        FIX,
         "line 2 of the user-data sets DOB_API_DATA_DIR, which this image has fixed",
     ),
-    "a password in the URL": ({"user_data": "DATABASE_URL=postgres://a:hidden@b/c"}, MEND, "line 1 of the user-data holds a password"),
-    "a password as a parameter": ({"user_data": "DATABASE_URL=postgres://a@b/c?password=hidden"}, MEND, "line 1 of the user-data holds a password"),
-    "no database": ({"user_data": "DOB_API_THREADS=2"}, MEND, "sets no DATABASE_URL: this image keeps no data of its own"),
+    "a password in the URL": ({"user_data": "DATABASE_URL=postgres://a:hidden@b/c"}, FIX, "line 1 of the user-data holds a password"),
+    "a password as a parameter": ({"user_data": "DATABASE_URL=postgres://a@b/c?password=hidden"}, FIX, "line 1 of the user-data holds a password"),
+    "no monitoring host": (
+        {"user_data": f"{URL}DOB_API_MONITOR=a-monitor"},
+        FIX,
+        "line 2 of the user-data sets DOB_API_MONITOR, which is not NAME/ADDRESS as in a-monitor/10.0.1.31",
+    ),
+    "no database": ({"user_data": "DOB_API_THREADS=2"}, FIX, "sets no DATABASE_URL: this image keeps no data of its own"),
     "no role": ({"role": None}, WAIT, "(status 404): attach an instance profile"),
     "a role without credentials": ({"stolen": {"Code": "AssumeRoleUnauthorizedAccess"}}, WAIT, "no credentials for the role dob-api"),
     "a wrong role": ({"stolen": SESSION}, WAIT, "refused to the role dob-api: InvalidSignatureException"),

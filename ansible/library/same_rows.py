@@ -17,7 +17,7 @@ options:
   primary: {description: The address of the primary, required: true, type: str}
   standbys: {description: The addresses of all other members, required: true, type: list, elements: str}
   password: {description: The password of the superuser, required: true, type: str}
-  ca: {description: The certificate of the authority, required: true, type: str}
+  certificates: {description: The folder of the authority's certificate and of the superuser's own, required: true, type: str}
   database: {description: The service's database, required: true, type: str}
   table: {description: Its table, required: true, type: str}
   key: {description: The table's primary key, required: true, type: str}
@@ -40,7 +40,8 @@ def connect(address, given):
 
     return psycopg2.connect(
         host=address, user="postgres", password=given["password"], dbname=given["database"],
-        sslmode="verify-ca", sslrootcert=given["ca"], connect_timeout=10,
+        sslmode="verify-full", sslrootcert=f"{given['certificates']}/ca.crt", sslcert=f"{given['certificates']}/postgres.crt",
+        sslkey=f"{given['certificates']}/postgres.key", channel_binding="require", require_auth="scram-sha-256", connect_timeout=10,
     )  # fmt: skip
 
 
@@ -88,7 +89,7 @@ def compare(primary, standbys, given):
 
 
 def main():
-    arguments = {name: {"type": "str", "required": True} for name in ("primary", "ca", "database", "table", "key")}
+    arguments = {name: {"type": "str", "required": True} for name in ("primary", "certificates", "database", "table", "key")}
     arguments |= {"standbys": {"type": "list", "elements": "str", "required": True}, "patience": {"type": "int", "default": 60}}
     arguments |= {"password": {"type": "str", "required": True, "no_log": True}}
     module = AnsibleModule(arguments, supports_check_mode=True)

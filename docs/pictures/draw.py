@@ -23,8 +23,8 @@ STYLE = """
   .ground { fill: #ffffff; stroke: none; } .area { fill: #f4f6f8; } .zone { fill: #e9edf1; stroke-dasharray: 5 4; }
   .network { fill: #ffffff; stroke: #6d4ba3; } .public { fill: #e3f1ea; stroke: none; } .private { fill: #e4edf8; stroke: none; }
   .data { stroke: #1f6f54; stroke-width: 2; } .service { stroke: #225ea8; stroke-width: 2; } .danger { stroke: #b3362b; stroke-width: 2; }
-  path { fill: none; stroke: #3b4a58; stroke-width: 1.6; } marker path { fill: #3b4a58; stroke: none; }
-  path.store { fill: #ffffff; stroke: #1f6f54; stroke-width: 2; }
+  path { fill: none; stroke: #3b4a58; stroke-width: 1.6; }
+  path.store { fill: #ffffff; stroke: #1f6f54; stroke-width: 2; } marker path { fill: #3b4a58; stroke: none; }
   .later { stroke-dasharray: 7 4; } .seldom { stroke-dasharray: 2 4; stroke-width: 2; }
   .halo { stroke: #ffffff; stroke-width: 4; stroke-linejoin: round; paint-order: stroke; }
   @media (prefers-color-scheme: dark) {

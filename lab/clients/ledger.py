@@ -2,12 +2,14 @@
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
 
-from lab.hosts import nspawn
+from lab.hosts import nspawn, plan
+from lab.hosts.credentials import LOGIN
 from tools import TOP
 
 
@@ -17,12 +19,13 @@ class Ledger:
     client = "lab.clients.client"
 
     def __init__(self, cluster, balancer, place=None):
-        self.cluster, self.address = cluster, cluster.machines[balancer].address
+        self.cluster, self.target = cluster, cluster.machines[balancer].address
+        self.settings = {}
         self.namespace = cluster.machines[place].namespace if place else cluster.cloud.operator
 
     def __enter__(self):
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = self.cluster.run.spawn(sys.executable, "-Bm", self.client, self.address, namespace=self.namespace, cwd=TOP, **pipes)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": os.environ | self.settings}
+        self.process = self.cluster.run.spawn(sys.executable, "-Bm", self.client, self.target, namespace=self.namespace, cwd=TOP, **pipes)
         self.requests = []
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -58,9 +61,13 @@ class Ledger:
     def failed(self, kind):
         return [request for request in self.requests if request[0] == kind and request[3] not in (200, 204)]
 
+    def ends(self):
+        """When each acknowledgement came."""
+        return sorted(end for _, end in self.acknowledgements())
+
     def gap(self, since=None):
         """The longest time without an acknowledgement, or its part since a command: some may come after that that were under way."""
-        ends = sorted(end for _, end in self.acknowledgements())
+        ends = self.ends()
         before, after = max(itertools.pairwise(ends), key=lambda pause: pause[1] - pause[0])
         return after - (before if since is None else since)
 
@@ -80,3 +87,27 @@ class Ledger:
             f"write gap {self.gap():.1f} s, {len(self.acknowledged())} writes acknowledged, {len(self.failed('PUT'))} failed,"
             f" {reads} reads, {len(self.failed('GET'))} failed"
         )
+
+
+class LibpqLedger(Ledger):
+    """Writes of a plain client of PostgreSQL, beside those of the service: what a fault costs without it."""
+
+    client = "lab.clients.libpq_client"
+
+    def __init__(self, cluster, place=None):
+        super().__init__(cluster, f"{plan.FIRST}-lb", place)
+        held = cluster.credentials.secrets()
+        hosts = ",".join(one.address for region in cluster.regions() for one in cluster.places("database", region))
+        # Without the last three a host that is gone would hold the client up for minutes.
+        settings = {"host": hosts, "dbname": "dob", "user": held.get(LOGIN, "dob"), "sslmode": "verify-ca", "sslrootcert": cluster.credentials.ca}
+        settings |= {"target_session_attrs": "read-write", "connect_timeout": 2, "tcp_user_timeout": 3000, "keepalives_idle": 2}
+        self.target = " ".join(f"{name}={value}" for name, value in settings.items())
+        self.settings = {"PGPASSWORD": held["service_database_password"]}
+
+    def __exit__(self, *_):
+        super().__exit__()
+        self.over = time.monotonic()
+
+    def ends(self):
+        # It may not have come back at all.
+        return [*super().ends(), self.over]

@@ -82,9 +82,9 @@ class Cluster:
     def write_inventory(self):
         """Tells the playbooks which hosts there are now."""
         # What a cloud's interface does, a command of ours does here, bound to this run.
-        fence = f"env CLUSTER_RUN={self.run.folder} PYTHONPATH={TOP} {sys.executable} -B -m lab.cli fence"
+        cloud = f"env CLUSTER_RUN={self.run.folder} PYTHONPATH={TOP} {sys.executable} -B -m lab.cli"
         places = [machine.place for machine in self.machines.values()]
-        inventory.write(self.inventory / "hosts.yml", places, self.credentials, APT_URL, fence)
+        inventory.write(self.inventory / "hosts.yml", places, self.credentials, APT_URL, cloud)
 
     def start(self, machine):
         """Starts a bare host."""

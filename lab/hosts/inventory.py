@@ -5,7 +5,7 @@ import json
 from lab.hosts import pager, plan, storage
 
 
-def write(file, places, credentials, apt_url, fence):
+def write(file, places, credentials, apt_url, cloud):
     """Writes the inventory, as YAML in its JSON form."""
     groups = {}
     for place in places:
@@ -20,7 +20,8 @@ def write(file, places, credentials, apt_url, fence):
         "certificates_ca_key_file": str(credentials.ca_key),
         "first_region": plan.FIRST,
         "pgbackrest_repositories": {region: repository(region) for region in plan.NETWORKS},
-        "region_fence_command": fence,
+        "region_fence_command": f"{cloud} fence",
+        "resize_command": f"{cloud} resize",
         "service_apt_url": apt_url,
         "service_apt_key": credentials.apt_public_key.read_text(),
     }

@@ -1,6 +1,7 @@
 """A host of the cluster."""
 
 import os
+import pathlib
 
 from lab.hosts import nspawn
 
@@ -8,6 +9,8 @@ from lab.hosts import nspawn
 DATA = "var/lib/postgresql"
 # Sparse: this machine's disk holds only what was written. More than WAL may take that waits for buckets or slots.
 VOLUME = "16G"
+# What limits the memory of a control group, of either layout.
+LIMITS = ("memory.limit_in_bytes", "memory.max")
 
 
 class Machine(nspawn.Host):
@@ -58,7 +61,36 @@ class Machine(nspawn.Host):
         if self.volume.exists():
             # The kernel unmounts it some time after the last process of the host has gone.
             nspawn.wait_until(lambda: not nspawn.run("losetup", "--associated", self.volume).stdout, f"{self.name} has let go of its volume")
+        for group in self.owner.groups(self.name):
+            for limit in (group / name for name in LIMITS if self.size() and (group / name).exists()):
+                limit.write_text(self.size())
         super().start()
+
+    def size(self, kind="now"):
+        """How much memory the host has now, or is `wanted` to have: in bytes, or nothing where nothing limits it."""
+        file = self.folder / f"size-{kind}"
+        return file.read_text() if file.exists() else ""
+
+    def give(self, size):
+        """Has the host's next start give it so much memory; what runs has its size, as in a cloud."""
+        if self.is_running():
+            raise nspawn.Failed(f"IncorrectInstanceState: {self.name} runs")
+        (self.folder / "size-now").write_text(size)
+
+    def want(self, size):
+        """Writes the size down as Terraform writes a tag: the host keeps what it has."""
+        (self.folder / "size-wanted").write_text(size)
+
+    def shut_down(self):
+        """Ends the host as its power button does: its services stop in their order."""
+        nspawn.run("kill", "-TERM", self._container())
+        nspawn.wait_until(lambda: not self.is_running(), f"{self.name} is off", 120)
+        nspawn.kill(self.groups, self.name)
+
+    def _container(self):
+        """The process that runs the host, which another process may have started: the first of its name."""
+        processes = {int(line) for group in self.groups for file in group.rglob("cgroup.procs") for line in file.read_text().split()}
+        return min(one for one in processes if pathlib.Path(f"/proc/{one}/comm").read_text() == "systemd-nspawn\n")
 
     def is_up(self):
         return any(group.exists() for group in self.groups)

@@ -13,7 +13,7 @@ from moto.core.exceptions import AccessDeniedError
 from tools import TOP
 
 TEXT = (TOP / "terraform/global/permissions.tf").read_text()
-ROLES = ("release", "deploy", "drill", "database")
+ROLES = ("release", "updates", "deploy", "drill", "database")
 # What AWS asks for beside a call's own action: a tag at its creation names the call, and an encrypted volume needs its key.
 BESIDE = {
     "autoscaling:StartInstanceRefresh": {"ec2:RunInstances", "ec2:CreateTags by RunInstances", "iam:PassRole"},

@@ -19,15 +19,16 @@ whole, and the trial checks these promises:
 
 Requests may be refused meanwhile, because two hosts of three may be down.
 
-- The **write gap** is the longest time without an acknowledgement.
+- The **write gap** is the longest time without an acknowledgement; **plain** is that of psql with all hosts in its connection string,
+  beside the service.
 - **In sync** counts from the end of both faults.
 - **Alerts** lists what fired from the first fault until all was in sync, with the page of each. Many alerts wait one or two minutes before
   they fire, so a short pair fires few.
 
 [Single faults](faults.md) have their own page.
 
-| no. | first | second | starts | hit | write gap, s | writes | refused | reads refused | lost | not carried | in sync, s | alerts | kept |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+| no. | first | second | starts | hit | write gap, s | plain, s | writes | refused | reads refused | lost | not carried | in sync, s | alerts | kept |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 """
 TAIL = """
 A program writes this page. These commands made it:
@@ -63,11 +64,14 @@ def row(trial):
     first, second, moment = trial["names"]
     cells = [str(trial["number"]), first, second, moment]
     if "gap" in trial:
-        cells += [trial["victim"], f"{trial['gap']:.1f}", f"{trial['acknowledged']:,}", f"{trial['writes_failed']:,}", f"{trial['reads_failed']:,}"]
+        # Records from before there was a plain client do not have its gap.
+        plain = f"{trial['bare_gap']:.1f}" if "bare_gap" in trial else "–"
+        cells += [trial["victim"], f"{trial['gap']:.1f}", plain]
+        cells += [f"{trial[count]:,}" for count in ("acknowledged", "writes_failed", "reads_failed")]
         cells += [str(trial["lost"]), str(trial["uncarried"]), "never" if trial["in_sync"] is None else f"{trial['in_sync']:.0f}"]
         cells.append(", ".join(f"{name} → [{page}](runbooks/{page}.md)" for name, page in sorted(trial["alerts"].items())) or "–")
     else:
-        cells += ["–"] * 9
+        cells += ["–"] * 10
     return f"| {' | '.join([*cells, 'no' if trial['broken'] else 'yes'])} |\n"
 
 

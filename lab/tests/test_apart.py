@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from docs.runbooks import pages as runbooks
 from lab.hosts import nspawn, plan
 from lab.trials import failbacks, regions
 
@@ -79,20 +80,31 @@ def test_two_histories_with_the_same_timeline_number_are_told_apart(whole, clien
         whole.playbook("failover-region.yml", "-e", "target_region=b", *OVERRIDE)
         killed = end_primary(whole, "a")
         ledger.goes_on(120)
-    killed.boot()
     with client("b") as newer:
         newer.goes_on()
         whole.cloud.heal("a")
         nspawn.wait_until(lambda: not whole.members("a"), "region a stands down", 120)
         newer.goes_on()
+    # Later than the others: so it never followed what they wrote.
+    killed.boot()
 
     refused = play(whole, "rejoin.yml", "-e", "target_region=a")
     print(flat(refused)[-1500:])
     assert refused.returncode != 0, "what region a acknowledged is discarded only when somebody says so"
     assert held(refused) > 0
+    before = put_aside(whole)
     whole.playbook("rejoin.yml", "-e", "target_region=a", "-e", f"region_discard={held(refused)}")
     assert newer.lost("b") == []
     the_same_everywhere(whole)
+    # The host that was killed has only what both histories share: it is rewound. The others wrote the number that the other region has, too.
+    copied = {name for name, count in put_aside(whole).items() if count > before[name]}
+    assert copied == before.keys() - {killed.name}
+
+
+def put_aside(cluster):
+    """How many old databases each host of region a keeps."""
+    count = "find /var/lib/postgresql -maxdepth 2 -name 'a.2*' | wc -l"
+    return {place.name: int(cluster.ssh(place.name, count)) for place in plan.databases("a")}
 
 
 def part(cluster, client):
@@ -150,6 +162,19 @@ def test_what_was_saved_of_a_discarded_history_is_moved_aside_in_both_buckets(wh
     whole.playbook("backup.yml", "-e", "backup_type=full")
     whole.playbook("restore-drill.yml", "-e", "target_region=a")
     assert newer.lost("a") == []
+    remove_what_is_put_aside(whole)
+
+
+def remove_what_is_put_aside(cluster):
+    """By the commands of the page, as they stand there."""
+    blocks = [block.commands for block in runbooks.blocks() if (block.page, block.mark) == ("rejoin", "by-hand")]
+    listing, *removals = [line for line in "".join(blocks).splitlines() if "pgbackrest" in line]
+    times = cluster.ssh("a-db1", listing).split()
+    assert times
+    for time_aside in times:
+        for removal in removals:
+            cluster.ssh("a-db1", removal.replace("TIME", time_aside))
+    assert cluster.ssh("a-db1", listing).split() == []
 
 
 @pytest.mark.long

@@ -9,6 +9,7 @@ import sys
 import urllib.request
 
 import boto3
+import botocore.config
 import pytest
 from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT_ID
 from moto.server import ThreadedMotoServer
@@ -51,12 +52,14 @@ def cloud():
 def found(region, letter, network):
     """Makes what Terraform and a deploy make of a region, as far as playbooks see it."""
     ec2, ssm = client("ec2", region), client("ssm", region)
-    vpc = ec2.create_vpc(CidrBlock=f"{network}.0.0/16")["Vpc"]["VpcId"]
+    ours = [{"ResourceType": "vpc", "Tags": [{"Key": "Project", "Value": "dob-api"}]}]
+    vpc = ec2.create_vpc(CidrBlock=f"{network}.0.0/16", TagSpecifications=ours)["Vpc"]["VpcId"]
     for number, zone in enumerate("abc", 1):
         subnet = ec2.create_subnet(VpcId=vpc, CidrBlock=f"{network}.{number}.0/24", AvailabilityZone=region + zone)["Subnet"]["SubnetId"]
         launch(ec2, f"{letter}-db{number}", "database", letter, SubnetId=subnet, PrivateIpAddress=f"{network}.{number}.11")
+        if number == 1:
+            launch(ec2, f"{letter}-monitor", "monitoring", letter, SubnetId=subnet, PrivateIpAddress=f"{network}.1.31")
     launch(ec2, f"{letter}-app", "service", letter)
-    launch(ec2, f"{letter}-monitor", "monitoring", letter)
     for name in SECRETS:
         ssm.put_parameter(Name=f"/dob-api/{name}", Value=f"{name} of {letter}", Type="SecureString")
 
@@ -68,7 +71,9 @@ def launch(ec2, name, role, region, **place):
 
 
 def client(service, region):
-    return boto3.client(service, region_name=region)
+    # One attempt: a network that is made twice, as the emulator was slow, is one too many.
+    patient = botocore.config.Config(read_timeout=600, retries={"total_max_attempts": 1})
+    return boto3.client(service, region_name=region, config=patient)
 
 
 def run(cloud, command, *arguments):
@@ -153,7 +158,7 @@ def test_a_fenced_instance_is_off_and_stays_in_the_inventory(cloud):
 @pytest.mark.parametrize(
     ("arguments", "changed", "reason"),
     [
-        (["--region", "eu-central-1", "a-db1"], {}, "there is no instance 'a-db1' in eu-central-1"),
+        (["--region", "eu-central-1", "a-db1"], {}, "there is no host 'a-db1' in eu-central-1"),
         (["--region", "eu-west-1", "a-db1"], {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "was not fenced: Could not connect"),
         (["a-db1"], {}, "the following arguments are required: --region"),
     ],

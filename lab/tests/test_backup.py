@@ -10,7 +10,7 @@ import pytest
 
 from lab.hosts import nspawn, plan, storage
 from lab.reports import watch
-from lab.trials import faults, regions
+from lab.trials import faults, promises, regions
 
 PROGRAMS = "/usr/local/lib/dob-api"
 WAL, BUNDLE = r"/archive/a/17-1/.*/[0-9A-F]{24}-", r"/backup/a/.*/bundle/\d+$"
@@ -184,10 +184,15 @@ def test_a_point_that_the_bucket_does_not_hold_is_refused(saved, arguments, reas
 
 
 def test_a_region_lost_with_its_bucket_is_replaced_saved_and_restored_to_a_point_in_time(saved, client):
+    # The clocks of two operators: the first one's is days ahead, the second one's ten minutes behind. Clocks decide nothing.
+    ahead, behind = (f"region_now={int(time.time()) + seconds}" for seconds in (3 * 86400, -600))
     with client("b") as ledger:
+        # WAL that no client asked for: all hosts of the region hold some that the other one never received when they crash.
+        snapshot = "runuser --user postgres -- psql --no-psqlrc --command='select pg_log_standby_snapshot()'"
+        saved.ssh(saved.leader("a"), f'systemd-run --quiet sh -c "for turn in $(seq 100 | xargs); do {snapshot}; sleep 0.2; done"')
         saved.cloud.cut("a")
         commanded = time.monotonic()
-        saved.playbook("failover-region.yml", "-e", "target_region=b")
+        saved.playbook("failover-region.yml", "-e", "target_region=b", "-e", ahead)
         ledger.goes_on()
     print(f"{ledger.figures()}; first write {ledger.gap(commanded):.1f} s after the command, with the lost bucket swallowing packets")
     assert ledger.failed("PUT") == []
@@ -208,14 +213,21 @@ def test_a_region_lost_with_its_bucket_is_replaced_saved_and_restored_to_a_point
     for place in plan.databases("b"):
         saved.machines[place.name].boot()
     begun = time.monotonic()
-    saved.playbook("restore.yml", "--limit", "region_b,localhost", "-e", "target_region=b", "-e", f"restore_target={then}")
+    saved.playbook("restore.yml", "--limit", "region_b,localhost", "-e", "target_region=b", "-e", f"restore_target={then}", "-e", behind)
     print(f"region b restored {time.monotonic() - begun:.1f} s after the command")
+    # The service remembers the epoch of the promotion before: it writes only to a primary of a later one.
+    with client("b") as newer:
+        newer.goes_on()
+    assert newer.failed("PUT") == []
     # From a backup that region a made, over the WAL of both: nothing from before the point is missing.
     assert saved.sql("b", "select username from users where username in ('before', 'after')", "dob") == ["before"]
     assert ledger.lost("b") == uncarried
     write(saved, "b", "again")
 
     regions.end_loss(saved, "a")
+    # An operator may be quicker than etcd.
+    for place in plan.databases("a"):
+        saved.ssh(place.name, "systemctl stop etcd && systemd-run --quiet sh -c 'sleep 12; systemctl start etcd'")
     regions.rejoin(saved, "a")
     regions.fail_back(saved, "a")
     assert saved.sql("a", "select username from users where username in ('before', 'again') order by 1", "dob") == ["again", "before"]
@@ -227,14 +239,33 @@ def moment():
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def stopped_between(cluster, *users):
+    """The moment between two writes, after which Patroni is stopped in region a."""
+    write(cluster, "a", users[0])
+    then = moment()
+    write(cluster, "a", users[1])
+    cluster.sql("a", "select pg_switch_wal()")
+    for place in plan.databases("a"):
+        cluster.ssh(place.name, "systemctl", "stop", "patroni")
+    return then
+
+
+@pytest.mark.long
+def test_a_standby_region_that_a_stopped_restore_left_behind_rejoins(saved):
+    then = stopped_between(saved, "early", "late")
+    saved.playbook("restore.yml", "--limit", "region_a,localhost", "-e", "target_region=a", "-e", f"restore_target={then}")
+    write(saved, "a", "later")
+    refused = play(saved, "rejoin.yml", "-e", "target_region=b")
+    assert "would discard" in re.sub(r"\s+", " ", refused.stdout)
+    saved.playbook("rejoin.yml", "-e", "target_region=b", "-e", "region_discard=1000000")
+    found = "select username from users where username in ('early', 'late', 'later') order by 1"
+    assert saved.sql("a", found, "dob") == ["early", "later"]
+    assert promises.broken(saved) == []
+
+
 @pytest.mark.long
 def test_a_restore_of_the_primary_region_rebuilds_the_standby_region(saved):
-    write(saved, "a", "kept")
-    then = moment()
-    write(saved, "a", "left-out".replace("-", ""))
-    saved.sql("a", "select pg_switch_wal()")
-    for place in plan.databases("a"):
-        saved.ssh(place.name, "systemctl", "stop", "patroni")
+    then = stopped_between(saved, "kept", "leftout")
     for target, reason in (("2000-01-01T00:00:00Z", "choose a time from"), ("2999-01-01T00:00:00Z", "lies in the future")):
         refused = play(saved, "restore.yml", "-e", "target_region=a", "-e", f"restore_target={target}")
         assert reason in re.sub(r"\s+", " ", refused.stdout)

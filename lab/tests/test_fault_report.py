@@ -6,7 +6,7 @@ import xml.etree.ElementTree
 
 import pytest
 
-from lab.clients.ledger import Ledger
+from lab.clients.ledger import Ledger, LibpqLedger
 from lab.reports import fault_report
 from lab.trials import campaign
 
@@ -21,7 +21,7 @@ def trial(number, fault, gap, **what):
     usual = {"victim": "a-db1", "reads": 20, "reads_failed": 0, "acknowledged": 1000, "writes_failed": 0, "lost": 0, "uncarried": 0, "unread": 0}
     events = [[0, "begins"], [gap + 1, "ends"], [gap + 5, "in sync"]]
     seconds = [[second, 0 if second < gap else 100, 50, 0, 2.5, 30.0] for second in range(-2, 40) if second != 7]
-    course = {"events": events, "leaders": [[-5, "a-db1"], [gap, "a-db2"]], "seconds": seconds, "broken": []}
+    course = {"events": events, "leaders": [[-5, "a-db1"], [gap, "a-db2"]], "bare_gap": gap + 10, "seconds": seconds, "broken": []}
     return {"number": number, "fault": fault, "gap": gap, "in_sync": 4.0, **usual, **course, **what}
 
 
@@ -40,7 +40,7 @@ def report(tmp_path):
 
 def test_a_row_sums_up_the_rounds_of_a_fault(report):
     lines = report(trial(1, "host-killed", 17), trial(2, "host-killed", 21.5, lost=2, in_sync=9.0), trial(3, "host-killed", 18, reads_failed=1))
-    assert "| [host-killed](#host-killed) | 3 | 17.0, 18.0, 21.5 | ≤ 20: 2 of 3 | 1 | 3,000 | 0 | 2 | 4.0, 9.0 |" in lines
+    assert "| [host-killed](#host-killed) | 3 | 17.0, 18.0, 21.5 | 27.0, 28.0, 31.5 | ≤ 20: 2 of 3 | 1 | 3,000 | 0 | 2 | 4.0, 9.0 |" in lines
     assert any("Number 3 of seed 7, the median" in line for line in lines)
 
 
@@ -112,3 +112,15 @@ def test_the_gap_after_a_command_is_not_over_with_an_acknowledgement_that_was_un
     ledger.requests = [["PUT", end - 0.02, end, 204, "someone", "2000-01-01"] for end in (1.0, 2.0, 2.01, 9.0, 9.5)]
     assert ledger.gap() == pytest.approx(6.99)
     assert ledger.gap(since=1.99) == pytest.approx(7.01)
+
+
+def test_a_plain_client_that_does_not_come_back_waits_until_the_end(report):
+    ledger = object.__new__(LibpqLedger)
+    ledger.requests = [["PUT", end - 0.02, end, 204, "someone", "2000-01-01"] for end in (1.0, 2.0)]
+    ledger.over = 30.0
+    assert ledger.gap() == pytest.approx(28)
+
+
+def test_a_record_from_before_there_was_a_plain_client_is_told_without_it(report):
+    older = {name: value for name, value in trial(1, "host-killed", 17).items() if name != "bare_gap"}
+    assert any("| 1 | 17.0, 17.0, 17.0 | – | ≤ 20: 1 of 1 |" in line for line in report(older))

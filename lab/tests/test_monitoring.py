@@ -11,10 +11,12 @@ from lab.hosts import nspawn, pager, plan
 from lab.reports import status, watch
 from tools import TOP
 
-EXPORTERS = {"database": (2379, 9100, 9187), "service": (9080, 9100), "monitoring": (9100, 19532)}
+EXPORTERS = {"database": (2381, 9100, 9187), "service": (9080, 9100), "monitoring": (9100, 19532)}
 KNOWN = TOP / "lab/hosts/metrics.txt"
 TLS = "--cacert /etc/ssl/cluster/ca.crt"
-OWN = f"{TLS} --cert /etc/ssl/cluster/host.crt --key /etc/ssl/cluster/host.key"
+# What a host shows: a service host has the key of its exporters alone.
+OWN = f"{TLS} --cert /etc/ssl/cluster/watch.crt --key /etc/ssl/cluster/watch.key"
+MEMBER = OWN.replace("watch", "host")
 # What a unit always logs, if only when it starts.
 SAID = {"patroni": "lock", "etcd": "raft|leader", "dob-api": "listening|started|Started", "dob-backup@*": "region|nothing to save"}
 
@@ -63,10 +65,8 @@ def test_a_client_without_the_certificate_of_the_monitoring_host_gets_nothing(wh
         for machine in machines:
             for port in EXPORTERS[machine.place.kind]:
                 url = f"https://{machine.name}:{port}/metrics"
-                asked = {"a stranger": (service, TLS), "a service host": (service, OWN), "a database host": (database, OWN)}
-                # Members ask each other's etcd, and any host of the region sends logs.
-                if port == 2379:
-                    del asked["a database host"]
+                asked = {"a stranger": (service, TLS), "a service host": (service, OWN), "a database host": (database, MEMBER)}
+                # Any host of the region sends logs.
                 if port == 19532:
                     asked = {"a stranger": (service, TLS)}
                 for who, (host, how) in asked.items():

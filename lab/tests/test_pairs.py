@@ -151,6 +151,7 @@ def test_each_playbook_that_can_be_killed_is_there():
 def test_the_page_of_pairs_tells_what_broke_and_which_alert_leads_where(tmp_path):
     usual = {"victim": "a-db1", "acknowledged": 1000, "writes_failed": 2, "reads_failed": 0, "lost": 0, "uncarried": 3, "in_sync": 40.2}
     alerts = {"MemberDown": "alerts/member"}
+    usual["bare_gap"] = 33.3
     trials = [
         {"number": 1, "names": ["host-killed", "zone-cut", AT_ONCE], "gap": 21.0, **usual, "alerts": alerts, "notes": [], "broken": []},
         {"number": 2, "names": ["backup", "switchover", AT_ONCE], "broken": ["not within 300 s: region a whole\nmore"]},
@@ -168,6 +169,6 @@ def test_the_page_of_pairs_tells_what_broke_and_which_alert_leads_where(tmp_path
     pair_report.main(tmp_path, [tmp_path / "pairs.json"])
     lines = (tmp_path / "pairs.md").read_text().splitlines()
     alert = "MemberDown → [alerts/member](runbooks/alerts/member.md)"
-    assert f"| 1 | host-killed | zone-cut | at once | a-db1 | 21.0 | 1,000 | 2 | 0 | 0 | 3 | 40 | {alert} | yes |" in lines
+    assert f"| 1 | host-killed | zone-cut | at once | a-db1 | 21.0 | 33.3 | 1,000 | 2 | 0 | 0 | 3 | 40 | {alert} | yes |" in lines
     assert "**Promises kept** in 1 of 2 pairs. Broken:" in lines
     assert "- number 2 of seed 7: not within 300 s: region a whole" in lines

@@ -13,6 +13,7 @@ import pytest
 from lab.hosts import nspawn, plan, storage
 from lab.hosts.cluster import LEADERS
 from lab.trials import faults
+from lab.trials.playing import Playing
 
 
 def recap(output):
@@ -54,7 +55,8 @@ def test_site_stops_at_a_wrong_setting_before_it_changes_anything(whole):
 
 def test_site_stops_at_an_unreachable_host_before_it_changes_anything(whole):
     whole.machines["b-app2"].kill()
-    assert re.search(r"b-app2 : .*?unreachable=1", stopped(whole, "-e", "service_write_patience=29s"))
+    # No longer than an operator waits: a host that is off does not answer later, either.
+    assert re.search(r"b-app2 : .*?unreachable=1", stopped(whole, "--timeout=10", "-e", "service_write_patience=29s"))
 
 
 @pytest.mark.parametrize("region", plan.NETWORKS)
@@ -178,6 +180,28 @@ def test_a_switchover_that_cannot_be_meant_is_refused(whole, arguments, reason):
     assert refused.returncode != 0
     assert reason in refused.stdout
     assert whole.leader("a") == before
+
+
+REFUSE = "table inet trial { chain out { type filter hook output priority 0; tcp dport 5432 reject with tcp reset; }; }"
+
+
+@pytest.mark.long
+def test_a_switchover_waits_for_a_member_that_turns_round(whole):
+    """A member that runs and does not stream yet, as after a run that was killed when the primary had just moved."""
+    leader = whole.leader("a")
+    replica = next(place.name for place in plan.databases("a") if place.name != leader)
+    lost = f"select count(*) from pg_stat_replication where application_name = '{replica}'"
+    whole.machines[replica].inside("nft", REFUSE)
+    try:
+        end = f"select pg_terminate_backend(pid) from pg_stat_replication where application_name = '{replica}'"
+        whole.sql("a", end)
+        nspawn.wait_until(lambda: whole.members("a")[replica]["state"] != "streaming" and whole.sql("a", lost) == ["0"], "it does not stream")
+        playing = Playing(whole, "switchover.yml", "target_region=a").start()
+        nspawn.wait_until(lambda: "FAILED - RETRYING" in playing.output() or playing.is_over(), "it waits, or refuses", 120)
+    finally:
+        whole.machines[replica].inside("nft", "delete table inet trial")
+    assert playing.wait() == 0, playing.output()
+    assert whole.leader("a") != leader
 
 
 @pytest.mark.long

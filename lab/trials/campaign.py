@@ -122,7 +122,8 @@ def summary(trial):
     back += "".join(f"; {note.splitlines()[0]}" for note in trial["notes"])
     if trial["history"]:
         back += f"; {trial['history']['operations']} operations on {trial['history']['users']} users checked"
-    return f"{trial['fault']} of {trial['victim']}: write gap {trial['gap']} s{over_aim(trial)}, {reads}, {writes}, {back}"
+    gap = f"write gap {trial['gap']} s{over_aim(trial)}, of a plain client {trial['bare_gap']} s"
+    return f"{trial['fault']} of {trial['victim']}: {gap}, {reads}, {writes}, {back}"
 
 
 def over_aim(trial):

@@ -8,7 +8,7 @@ import time
 
 from lab.clients import prometheus
 from lab.clients.history import HistoryLedger
-from lab.clients.ledger import Ledger
+from lab.clients.ledger import Ledger, LibpqLedger
 from lab.hosts import nspawn, plan
 from lab.trials import promises
 from lab.trials.fault import FAILURES
@@ -24,6 +24,7 @@ class Trial:
     def __init__(self, cluster, fault, histories=False):
         self.cluster, self.fault = cluster, fault
         self.ledger = Ledger(cluster, f"{fault.region}-lb", fault.place)
+        self.bare = LibpqLedger(cluster, fault.place)
         self.history = HistoryLedger(cluster, f"{fault.region}-lb", fault.place) if histories else None
         self.leaders = [[-BEFORE, cluster.leader(plan.FIRST)]]
         self.marks, self.broken = {}, []
@@ -32,7 +33,7 @@ class Trial:
 
     def run(self):
         """The whole course; returns what is recorded."""
-        with self.ledger, self.history or contextlib.nullcontext():
+        with self.ledger, self.history or contextlib.nullcontext(), self.bare:
             try:
                 self.mark("begins")
                 self.note(self.fault.begin)
@@ -87,6 +88,8 @@ class Trial:
             "victim": self.fault.where(),
             # How long writes waited, from the command that ended it where there is one.
             "gap": round(self.ledger.gap(self.fault.commanded), 2),
+            # The same for a client that has only libpq.
+            "bare_gap": round(self.bare.gap(self.fault.commanded), 2),
             "reads": sum(request[0] == "GET" for request in self.ledger.requests),
             "reads_failed": failed["reads"],
             "acknowledged": len(self.ledger.acknowledgements()),

@@ -38,6 +38,18 @@ def binaries():
     return {arch: TOP / path for arch, path in built.items()}
 
 
+def flags(binaries):
+    return [part for arch, binary in binaries.items() for part in (f"--{arch}", binary)]
+
+
+@pytest.fixture(scope="session")
+def image(binaries, owner):
+    """The container image: the folder of its layout, and its digest."""
+    out = owner.folder / "image"
+    printed = nspawn.run(TOP / "dev", "container", *flags(binaries), "--out", out).stdout
+    return out, printed.split()[1]
+
+
 @pytest.fixture(scope="session")
 def debs(binaries, owner):
     """Our packages: of this version for both architectures, and of a next one."""

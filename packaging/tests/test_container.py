@@ -6,21 +6,8 @@ import pathlib
 
 import pytest
 
-from conftest import TOP, VERSION
+from conftest import TOP, VERSION, flags
 from lab.hosts import nspawn
-
-BUILD = ("dev", "container")
-
-
-@pytest.fixture(scope="module")
-def image(binaries, owner):
-    out = owner.folder / "image"
-    printed = nspawn.run(TOP / "dev", "container", *flags(binaries), "--out", out).stdout
-    return out, printed.split()[1]
-
-
-def flags(binaries):
-    return [part for arch, binary in binaries.items() for part in (f"--{arch}", binary)]
 
 
 def content(image, digest):

@@ -173,11 +173,8 @@ def test_with_postgresql_on_the_host_the_settings_name_it_and_it_makes_role_data
     host.shell("pg_createcluster $(ls /usr/lib/postgresql) main --start")
     host.shell("echo \"ALTER ROLE postgres PASSWORD 'top'\" | runuser -u postgres -- psql --quiet")
     host.write("/etc/credstore/dob-api.database-password", "secret\n", 0o600)
-    host.shell(
-        "echo DATABASE_URL=postgres://greeter@127.0.0.1/greetings >>/etc/default/dob-api;"
-        "echo DOB_API_ADMIN_DATABASE_URL=postgres://postgres:top@127.0.0.1/postgres >>/etc/default/dob-api;"
-        "systemctl restart dob-api"
-    )
+    host.write("/etc/credstore/dob-api.admin-database-url", "postgres://postgres:top@127.0.0.1/postgres\n", 0o600)
+    host.shell("echo DATABASE_URL=postgres://greeter@127.0.0.1/greetings >>/etc/default/dob-api; systemctl restart dob-api")
     wait_until(lambda: host.run("dob-api", "health", check=False).returncode == 0, "the service reaches the database")
     host.save("ada")
     rows = host.shell("echo 'SELECT * FROM users' | runuser -u postgres -- psql -At greetings").stdout
@@ -185,8 +182,8 @@ def test_with_postgresql_on_the_host_the_settings_name_it_and_it_makes_role_data
     owner = "SELECT pg_get_userbyid(relowner), has_table_privilege('greeter', oid, 'insert') FROM pg_class WHERE relname = 'users'"
     assert host.shell(f'echo "{owner}" | runuser -u postgres -- psql -At greetings').stdout.endswith("|t\n")
 
-    # Afterwards the administrator's line can go.
-    host.shell("sed -i /ADMIN_DATABASE/d /etc/default/dob-api; systemctl restart dob-api")
+    # Afterwards the administrator's URL can go.
+    host.shell("rm /etc/credstore/dob-api.admin-database-url; systemctl restart dob-api")
     wait_until(lambda: host.run("dob-api", "health", check=False).returncode == 0, "the service reaches the database")
     assert host.knows("ada")
 

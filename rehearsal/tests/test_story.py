@@ -10,21 +10,7 @@ import pytest
 
 from rehearsal import story
 from rehearsal.regions import REGIONS
-
-
-def red(ended, said):
-    """Stopped, by one sentence."""
-    assert "failure" in ended.jobs.values(), ended.log[-3000:]
-    assert said in ended.log, ended.log[-3000:]
-
-
-def green(ended):
-    assert ended.green, ended.log[-6000:]
-
-
-def stored(place, name, default=None):
-    file = place.state / name
-    return json.loads(file.read_text()) if file.exists() else default
+from shared import green, red, stored
 
 
 def test_a_tag_that_is_no_version_publishes_nothing(place, account):
@@ -56,8 +42,29 @@ def test_a_release_that_is_run_again_publishes_everything(place, account):
         "SHA256SUMS",
     )
     assert all(any(name.endswith(kind) for name in release["assets"]) for kind in kinds), release["assets"]
-    names = {f"dob-api-{place.version}-{arch}" for arch in ("amd64", "arm64")}
+    names = {f"dob-api-{place.version}-{arch}-1" for arch in ("amd64", "arm64")}
     assert all(names <= set(account.images(region)) for region in REGIONS.values())
+
+
+def test_a_commit_that_is_not_on_main_is_not_released(place, account):
+    main, place.settings["main"] = place.settings["main"], "0" * 40
+    place.save_settings()
+    ended = story.release(place)
+    place.settings["main"] = main
+    place.save_settings()
+    red(ended, "is not on main: merge it first")
+    assert list(ended.jobs) == ["guard"]
+
+
+def test_an_index_is_signed_again_without_what_was_planted(place, account):
+    s3, bucket = account.client("s3"), place.variables["APT_BUCKET"]
+    before = s3.get_object(Bucket=bucket, Key="dists/stable/InRelease")["Body"].read()
+    s3.put_object(Bucket=bucket, Key="pool/main/dob-api_9.9_amd64.deb", Body=b"planted")
+    ended = story.refresh(place)
+    green(ended)
+    assert "pool/main/dob-api_9.9_amd64.deb is left out" in ended.log
+    assert s3.get_object(Bucket=bucket, Key="dists/stable/InRelease")["Body"].read() != before
+    assert b"9.9" not in s3.get_object(Bucket=bucket, Key="dists/stable/main/binary-amd64/Packages")["Body"].read()
 
 
 def test_every_file_of_the_release_is_attested_and_so_is_the_container(place):
@@ -112,7 +119,7 @@ def test_another_repository_gets_no_role(place, account):
 def test_a_deploy_brings_the_version_to_both_regions(place, account):
     green(story.deploy(place))
     for letter, region in REGIONS.items():
-        image = account.images(region)[f"dob-api-{place.version}-amd64"]["ImageId"]
+        image = account.images(region)[f"dob-api-{place.version}-amd64-1"]["ImageId"]
         assert set(account.running(letter)) == {image}
 
 

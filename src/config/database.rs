@@ -7,6 +7,8 @@ use super::password::{self, PasswordSource};
 use super::value::Settings;
 use super::{ConfigError, url};
 
+const ADMIN_FILE: &str = "DOB_API_ADMIN_DATABASE_URL_FILE";
+
 /// How PostgreSQL is reached.
 #[derive(Clone, Debug)]
 pub struct Database {
@@ -50,7 +52,10 @@ fn is_local(host: &Host) -> bool {
 
 /// The database that the settings name, or none for the embedded store.
 pub(super) fn parse(settings: &Settings<'_>) -> Result<Option<Database>, ConfigError> {
-    let admin = url::find(settings, "DOB_API_ADMIN_DATABASE_URL")?;
+    let admin = match password::file(settings, ADMIN_FILE, "admin-database-url")? {
+        Some(path) => Some(url::read(ADMIN_FILE, &password::read(ADMIN_FILE, &path)?)?),
+        None => url::find(settings, "DOB_API_ADMIN_DATABASE_URL")?,
+    };
     let Some(postgres) = url::find(settings, "DATABASE_URL")? else {
         let needless = admin
             .map(|_| ConfigError::new("DATABASE_URL", "set it to the database that the administrator's URL creates"));

@@ -1,7 +1,8 @@
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command, value_parser};
 
 /// One setting: the same name as a flag and in the environment. What it does not have is empty.
 struct Setting {
@@ -17,6 +18,8 @@ struct Setting {
 pub(super) struct Flags {
     matches: ArgMatches,
     pub(super) health: bool,
+    /// Where secrets are to be written, and for whom.
+    pub(super) secrets: Option<(PathBuf, u32)>,
 }
 
 /// Every setting, in the order of the help text.
@@ -72,11 +75,20 @@ pub fn command() -> Command {
             Command::new("health")
                 .about("Check whether the service on DOB_API_LISTEN is healthy; exit 0 if so, else 1"),
         )
+        .subcommand(
+            Command::new("write-secrets")
+                .about("Write DATABASE_PASSWORD and DATABASE_CA to files in FOLDER that only the user UID reads, for a container that starts next")
+                .arg(Arg::new("folder").value_name("FOLDER").required(true).value_parser(value_parser!(PathBuf)))
+                .arg(Arg::new("owner").value_name("UID").required(true).value_parser(value_parser!(u32))),
+        )
 }
 
 pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Flags, clap::Error> {
     let matches = command().try_get_matches_from(args)?;
-    Ok(Flags { health: matches.subcommand_name() == Some("health"), matches })
+    let secrets = matches
+        .subcommand_matches("write-secrets")
+        .and_then(|given| Some((given.get_one::<PathBuf>("folder")?.clone(), *given.get_one::<u32>("owner")?)));
+    Ok(Flags { health: matches.subcommand_name() == Some("health"), secrets, matches })
 }
 
 /// A usage error in one sentence.

@@ -32,9 +32,7 @@ impl PasswordSource {
         match self {
             Self::None => Ok(None),
             Self::Url(password) => Ok(Some(password.clone())),
-            Self::File(path) => read(path)
-                .map(|password| Some(password.into_bytes()))
-                .map_err(|problem| ConfigError::new(SETTING, format_args!("{} {problem}", path.display()))),
+            Self::File(path) => read(SETTING, path).map(|password| Some(password.into_bytes())),
         }
     }
 }
@@ -51,34 +49,44 @@ impl fmt::Debug for PasswordSource {
 
 /// The file that is set, else the systemd credential if there is one, else the URL's password. A file must hold one now.
 pub(super) fn source(settings: &Settings<'_>, in_url: Option<&[u8]>) -> Result<PasswordSource, ConfigError> {
-    let credential = match settings.find("CREDENTIALS_DIRECTORY")? {
-        Some(directory) => Some(Path::new(&directory).join("database-password")).filter(|path| path.exists()),
-        None => None,
-    };
-    let file = settings.find(SETTING)?.map(PathBuf::from).or(credential).map(PasswordSource::File);
+    let file = file(settings, SETTING, "database-password")?.map(PasswordSource::File);
     let in_url = || in_url.map_or(PasswordSource::None, |password| PasswordSource::Url(password.to_vec()));
     let source = file.unwrap_or_else(in_url);
     source.current()?;
     Ok(source)
 }
 
+/// The file of a secret: the one that `setting` names, else the systemd credential if there is one.
+pub(super) fn file(settings: &Settings<'_>, setting: &str, credential: &str) -> Result<Option<PathBuf>, ConfigError> {
+    if let Some(path) = settings.find(setting)? {
+        return Ok(Some(path.into()));
+    }
+    let directory = settings.find("CREDENTIALS_DIRECTORY")?;
+    Ok(directory.map(|directory| Path::new(&directory).join(credential)).filter(|path| path.exists()))
+}
+
+/// The one line of the file that `setting` names.
+pub(super) fn read(setting: &str, path: &Path) -> Result<String, ConfigError> {
+    line(path).map_err(|problem| ConfigError::new(setting, format_args!("{} {problem}", path.display())))
+}
+
 /// The one line of the file, or what is wrong with it.
-fn read(path: &Path) -> Result<String, String> {
+fn line(path: &Path) -> Result<String, String> {
     let cannot = |error: io::Error| match error.kind() {
-        io::ErrorKind::InvalidData => "is not UTF-8 text: write the password as UTF-8".to_owned(),
+        io::ErrorKind::InvalidData => "is not UTF-8 text: write the secret into it as UTF-8".to_owned(),
         _ => format!("cannot be read: {error}"),
     };
     // Opening a pipe would wait for its writer.
     if !path.metadata().map_err(cannot)?.is_file() {
-        return Err("is not a regular file: it is read again at each connection".to_owned());
+        return Err("is not a regular file: write the secret into one".to_owned());
     }
     let mut text = String::new();
     File::open(path).map_err(cannot)?.take(LONGEST + 1).read_to_string(&mut text).map_err(cannot)?;
     let password = without_line_end(&text);
     match unprintable(password) {
         Some(problem) => Err(problem.to_owned()),
-        None if password.is_empty() => Err("is empty: write the password to it".to_owned()),
-        None if text.len() as u64 > LONGEST => Err(format!("is longer than {LONGEST} bytes: it cannot be a password")),
+        None if password.is_empty() => Err("is empty: write the secret into it".to_owned()),
+        None if text.len() as u64 > LONGEST => Err(format!("is longer than {LONGEST} bytes: it holds no secret")),
         None => Ok(password.to_owned()),
     }
 }

@@ -43,14 +43,19 @@ const UNUSED: [(&str, &str, &str); 12] = [
 /// A database URL. No part of it is ever echoed: where it is wrong, any part may be one of a password.
 pub(super) fn find(settings: &Settings<'_>, name: &str) -> Result<Option<Config>, ConfigError> {
     let Some(text) = settings.find(name)? else { return Ok(None) };
-    let config = parse(&text).and_then(checked).map_err(|problem| ConfigError::new(name, problem))?;
+    let config = read(name, &text)?;
     if config.get_password().is_some() && settings.flags.get(name).is_some() {
         return Err(ConfigError::new(
             name,
-            "a password on the command line is visible to every user of this machine: put it in a file and set DATABASE_PASSWORD_FILE",
+            "a password on the command line is visible to every user of this machine: put it in a file and set DATABASE_PASSWORD_FILE, or put an administrator's URL in a file and set DOB_API_ADMIN_DATABASE_URL_FILE",
         ));
     }
     Ok(Some(config))
+}
+
+/// The database URL `text`, which the setting `name` gives.
+pub(super) fn read(name: &str, text: &str) -> Result<Config, ConfigError> {
+    parse(text).and_then(checked).map_err(|problem| ConfigError::new(name, problem))
 }
 
 fn parse(text: &str) -> Result<Config, String> {
@@ -160,7 +165,7 @@ fn is_plain(host: &Host) -> bool {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Config, String> {
+    fn checked_url(text: &str) -> Result<Config, String> {
         parse(text).and_then(checked)
     }
 
@@ -176,9 +181,9 @@ mod tests {
             "postgres://ada:p/w?d@db/users",
         ];
         for url in urls {
-            read(url).map_err(|problem| format!("{url}: {problem}"))?;
+            checked_url(url).map_err(|problem| format!("{url}: {problem}"))?;
         }
-        let ports = read(urls[1])?.get_ports().to_vec();
+        let ports = checked_url(urls[1])?.get_ports().to_vec();
         assert_eq!(ports, [5433, 5432, 5434]);
         Ok(())
     }
@@ -231,7 +236,7 @@ mod tests {
             ("postgres://ada@d%09b/users", "host"),
         ];
         for (url, words) in cases {
-            let problem = read(url).map(drop).expect_err(url);
+            let problem = checked_url(url).map(drop).expect_err(url);
             assert!(problem.contains(words) && !problem.contains("sesame"), "{url}: {problem}");
             assert_eq!(problem.lines().count(), 1, "{problem}");
         }

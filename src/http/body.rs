@@ -28,12 +28,13 @@ where
         return Err(too_large());
     }
     let collected = timeout(limit, Limited::new(body, MAX_BODY).collect()).await.map_err(|_| {
-        Problem::new(StatusCode::REQUEST_TIMEOUT, "the body of the request took too long: send it in one go")
+        let detail = "the body of the request took too long: send it in one go";
+        Problem::new(StatusCode::REQUEST_TIMEOUT, detail).closing()
     })?;
     let bytes = match collected {
         Ok(collected) => collected.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
-        Err(_) => return Err(bad("the body is incomplete or badly chunked: send all of it")),
+        Err(_) => return Err(Problem::misframed("the body is incomplete or badly chunked: send all of it")),
     };
     parse(&bytes).map(|person| person.date_of_birth)
 }

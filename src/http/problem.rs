@@ -16,6 +16,8 @@ pub(super) struct Problem {
     pub(super) status: StatusCode,
     detail: Cow<'static, str>,
     pub(super) allow: Option<&'static str>,
+    /// Whether the connection ends with it: where a request ends is in doubt, and so is what comes behind it.
+    pub(super) closes: bool,
 }
 
 #[derive(Serialize)]
@@ -28,7 +30,15 @@ struct Document<'a> {
 
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, detail: detail.into(), allow: None }
+        Self { status, detail: detail.into(), allow: None, closes: false }
+    }
+
+    pub(super) fn misframed(detail: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail).closing()
+    }
+
+    pub(super) fn closing(self) -> Self {
+        Self { closes: true, ..self }
     }
 
     pub(super) fn target_too_long(limit: usize) -> Self {

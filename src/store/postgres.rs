@@ -4,6 +4,7 @@
 //! Requests wait in two queues; lanes send all waiting requests as one statement to the chosen host.
 
 mod address;
+mod bounds;
 mod error;
 mod herald;
 mod host;

@@ -36,4 +36,7 @@ module "region" {
   shell_zone   = var.shell_zone
   rate_limit   = var.rate_limit
   alarm_email  = var.alarm_email
+
+  access_log_days = var.access_log_days
+  backup_lock     = var.backup_lock
 }

@@ -3,6 +3,7 @@
 locals {
   in_both_regions  = { test = "StringEquals", variable = "aws:RequestedRegion", values = [for region in local.regions : region.region] }
   image_arns       = flatten([for region in local.regions : [for kind in ["image", "snapshot"] : "arn:aws:ec2:${region.region}::${kind}/*"]])
+  template_arns    = [for region in local.regions : "arn:aws:ec2:${region.region}:${local.account}:launch-template/*"]
   account_key_arns = [for region in local.regions : "arn:aws:kms:${region.region}:${local.account}:key/*"]
   secret_arns      = [for region in local.regions : "arn:aws:ssm:${region.region}:${local.account}:parameter/dob-api/*"]
 }
@@ -44,6 +45,14 @@ data "aws_iam_policy_document" "infra" {
     resources = ["arn:aws:iam::${local.account}:role/dob-api-*", "arn:aws:iam::${local.account}:instance-profile/dob-api-*"]
   }
 
+  # It could take this back, and would be seen doing so; `backup_lock = "COMPLIANCE"` is what nobody takes back.
+  statement {
+    sid       = "LockedBackups"
+    effect    = "Deny"
+    actions   = ["s3:BypassGovernanceRetention"]
+    resources = ["*"]
+  }
+
   statement {
     sid       = "WhoIssuesTokens"
     actions   = ["iam:GetOpenIDConnectProvider", "iam:UpdateOpenIDConnectProviderThumbprint", "iam:TagOpenIDConnectProvider"]
@@ -51,11 +60,11 @@ data "aws_iam_policy_document" "infra" {
   }
 }
 
-# Publishes images, containers and packages.
-data "aws_iam_policy_document" "release" {
+# Publishes images of packages that are published.
+data "aws_iam_policy_document" "images" {
   statement {
-    sid       = "Packages"
-    actions   = ["s3:GetObject", "s3:PutObject", "s3:ListBucket"]
+    sid       = "ReadPackages"
+    actions   = ["s3:GetObject", "s3:ListBucket"]
     resources = [for part in ["", "/*"] : "arn:aws:s3:::dob-api-apt-${local.account}-*${part}"]
   }
 
@@ -98,7 +107,8 @@ data "aws_iam_policy_document" "release" {
     }
   }
 
-  # The EBS direct API is another service than EC2: its StartSnapshot is no CreateAction.
+  # The EBS direct API is another service than EC2: its StartSnapshot is no CreateAction. One that has our tag keeps the tags that it
+  # has; nothing but our own keys is written.
   statement {
     sid       = "TagsOfSnapshots"
     actions   = ["ec2:CreateTags"]
@@ -108,6 +118,18 @@ data "aws_iam_policy_document" "release" {
       test     = "StringEquals"
       variable = "aws:RequestTag/Project"
       values   = ["dob-api"]
+    }
+
+    condition {
+      test     = "Null"
+      variable = "aws:ResourceTag/Project"
+      values   = ["true"]
+    }
+
+    condition {
+      test     = "ForAllValues:StringEquals"
+      variable = "aws:TagKeys"
+      values   = ["Architecture", "Digest", "Manifest", "Name", "Project", "Serial", "Version"]
     }
   }
 
@@ -147,6 +169,28 @@ data "aws_iam_policy_document" "release" {
       values   = ["dob-api"]
     }
   }
+}
+
+# Builds the image that runs with newer packages of Debian. It starts no roll-out: that waits for approval.
+data "aws_iam_policy_document" "updates" {
+  source_policy_documents = [data.aws_iam_policy_document.images.json]
+
+  statement {
+    sid       = "LookAtGroups"
+    actions   = ["autoscaling:DescribeAutoScalingGroups"]
+    resources = ["*"]
+  }
+}
+
+# Publishes images, containers and packages.
+data "aws_iam_policy_document" "release" {
+  source_policy_documents = [data.aws_iam_policy_document.images.json]
+
+  statement {
+    sid       = "WritePackages"
+    actions   = ["s3:PutObject"]
+    resources = ["arn:aws:s3:::dob-api-apt-${local.account}-*/*"]
+  }
 
   statement {
     sid       = "ContainerLogin"
@@ -178,12 +222,18 @@ data "aws_iam_policy_document" "deploy" {
   statement {
     sid       = "NewVersion"
     actions   = ["ec2:CreateLaunchTemplateVersion"]
-    resources = [for region in local.regions : "arn:aws:ec2:${region.region}:${local.account}:launch-template/*"]
+    resources = local.template_arns
 
     condition {
       test     = "StringEquals"
       variable = "aws:ResourceTag/Project"
       values   = ["dob-api"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/Role"
+      values   = ["service"]
     }
   }
 
@@ -193,16 +243,35 @@ data "aws_iam_policy_document" "deploy" {
     resources = [for region in local.regions : "arn:aws:autoscaling:${region.region}:${local.account}:autoScalingGroup:*:autoScalingGroupName/dob-api-*"]
   }
 
-  # The group launches with the caller's rights what a launch template of ours describes, and no other role.
+  # The group launches with the caller's rights what the launch template of the service hosts describes, and no other role. A launch
+  # asks for each of its parts: the template must be ours, and every other part must come by a template.
   statement {
-    sid       = "Launch"
+    sid       = "LaunchByOurTemplate"
     actions   = ["ec2:RunInstances"]
-    resources = ["*"]
+    resources = local.template_arns
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/Project"
+      values   = ["dob-api"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/Role"
+      values   = ["service"]
+    }
+  }
+
+  statement {
+    sid           = "Launch"
+    actions       = ["ec2:RunInstances"]
+    not_resources = local.template_arns
 
     condition {
       test     = "ArnLike"
       variable = "ec2:LaunchTemplate"
-      values   = [for region in local.regions : "arn:aws:ec2:${region.region}:${local.account}:launch-template/*"]
+      values   = local.template_arns
     }
   }
 
@@ -215,6 +284,13 @@ data "aws_iam_policy_document" "deploy" {
       test     = "StringEquals"
       variable = "ec2:CreateAction"
       values   = ["RunInstances"]
+    }
+
+    # Never one that the playbooks would give a password to.
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestTag/Role"
+      values   = ["service"]
     }
   }
 
@@ -229,7 +305,7 @@ data "aws_iam_policy_document" "deploy" {
 data "aws_iam_policy_document" "drill" {
   statement {
     sid       = "Look"
-    actions   = ["ec2:DescribeInstances", "ec2:DescribeInstanceConnectEndpoints"]
+    actions   = ["ec2:DescribeInstances", "ec2:DescribeInstanceConnectEndpoints", "ec2:DescribeVpcs"]
     resources = ["*"]
   }
 

@@ -14,6 +14,7 @@ locals {
     plan     = { subject = "pull_request", policy = data.aws_iam_policy_document.plan.json, managed = "ReadOnlyAccess", hours = 1 }
     infra    = { subject = "environment:infra", policy = data.aws_iam_policy_document.infra.json, managed = "PowerUserAccess", hours = 1 }
     release  = { subject = "environment:release", policy = data.aws_iam_policy_document.release.json, managed = null, hours = 1 }
+    updates  = { subject = "environment:updates", policy = data.aws_iam_policy_document.updates.json, managed = null, hours = 1 }
     deploy   = { subject = "environment:deploy", policy = data.aws_iam_policy_document.deploy.json, managed = null, hours = 2 }
     drill    = { subject = "environment:drill", policy = data.aws_iam_policy_document.drill.json, managed = null, hours = 2 }
     database = { subject = "environment:database", policy = data.aws_iam_policy_document.database.json, managed = null, hours = 1 }

@@ -33,11 +33,10 @@ variable "image" {
 }
 
 variable "ecs" {
-  description = "Containers to run as well, or instead: the service's image, an image with a shell that puts secrets in place, and the percentage of requests; null for none."
+  description = "Containers to run as well, or instead: the service's image and the percentage of requests; null for none."
   type = object({
-    image       = string
-    shell_image = string
-    weight      = number
+    image  = string
+    weight = number
   })
   default = null
 }
@@ -64,4 +63,16 @@ variable "alarm_email" {
   description = "Who is told of alarms, after confirming a mail; null for nobody but the topic's other subscribers."
   type        = string
   default     = null
+}
+
+variable "access_log_days" {
+  description = "Days that the balancer's access logs are kept, which hold addresses and names of users; null for no such logs."
+  type        = number
+  default     = null
+}
+
+variable "backup_lock" {
+  description = "GOVERNANCE: an administrator can lift the lock of backups. COMPLIANCE: nobody can, nor destroy their buckets, for 30 days."
+  type        = string
+  default     = "GOVERNANCE"
 }

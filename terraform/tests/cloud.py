@@ -127,7 +127,7 @@ class Emulator:
         self.process = subprocess.Popen(
             [sys.executable, "-B", HERE / "emulator.py", str(port)], env=os.environ | settings, stdout=self.log, stderr=self.log
         )
-        end = time.monotonic() + 120
+        end = time.monotonic() + 600
         while not self.answers():
             if self.process.poll() is not None or time.monotonic() > end:
                 self.close()
@@ -140,12 +140,16 @@ class Emulator:
         except OSError:
             return False
 
+    def used(self, role, what="used by"):
+        """What the role of a workflow has asked for so far: pairs of action and resource."""
+        return set(re.findall(rf"^{what} {role}: (\S+) (\S+)$", self.log_file.read_text(), re.M))
+
     def asked(self, root):
         """What a root has asked for so far: pairs of region and service."""
         return set(re.findall(rf"^asked by {root}: (\S+) (\S+)$", self.log_file.read_text(), re.M))
 
-    def client(self, service, region):
-        options = {"endpoint_url": self.url, "aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    def client(self, service, region, key="test"):
+        options = {"endpoint_url": self.url, "aws_access_key_id": key, "aws_secret_access_key": "test"}
         return boto3.client(service, region_name=region, **options)
 
     def close(self):

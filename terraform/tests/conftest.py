@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import json
+import re
 import sys
 
 import pytest
@@ -38,6 +39,12 @@ class Applied(cloud.Configuration):
         for root in cloud.ROOTS:
             (self.top / root / "emulator_override.tf").write_text('provider "aws" {\n  max_retries = 4\n}\n')
         self.workers = concurrent.futures.ThreadPoolExecutor(2)
+        # By root, the workflow whose role runs Terraform there; an administrator where none is named.
+        self.roles = {}
+
+    def environment(self, root):
+        named = {"AWS_ACCESS_KEY_ID": self.roles[root]} if root in self.roles else {}
+        return super().environment(root) | named
 
     def apply(self, root, *flags, **settings):
         if settings:
@@ -72,10 +79,16 @@ class Applied(cloud.Configuration):
 
     def settle_secrets(self):
         """Has the secrets made that are missing, and returns those of each region."""
-        authority = self.top / "ca.crt"
-        authority.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
-        cloud.run(sys.executable, self.top / "secrets", "--ca", authority, env=self.env)
+        authority, key = self.top / "ca.crt", self.top / "ca.key"
+        if not key.exists():
+            cloud.run("sh", "-euc", self.authority(), cwd=self.top)
+        cloud.run(sys.executable, self.top / "secrets", "--ca", authority, "--ca-key", key, env=self.env)
         return {region: dict(self.parameters(region)) for region in cloud.REGIONS.values()}
+
+    @staticmethod
+    def authority():
+        """The command of the README that makes one."""
+        return re.search(r"`(openssl req .*?)`", (cloud.HERE.parent / "README.md").read_text())[1]
 
     def parameters(self, region):
         for page in self.emulator.client("ssm", region).get_paginator("get_parameters_by_path").paginate(Path="/dob-api", WithDecryption=True):
@@ -123,7 +136,7 @@ def plans(applied):
 @pytest.fixture(scope="session")
 def full(applied):
     """Names the file of settings with which a region has everything that can be asked for."""
-    containers = {"image": f"r/dob-api@sha256:{'0' * 64}", "shell_image": f"r/shell@sha256:{'0' * 64}", "weight": 30}
+    containers = {"image": f"r/dob-api@sha256:{'0' * 64}", "weight": 30}
     settings = {"nat": True, "rate_limit": 2000, "alarm_email": "ops@example.com", "size": "medium", "ecs": containers}
     (applied.top / "primary/full.tfvars.json").write_text(json.dumps(settings))
     return "-var-file=full.tfvars.json"

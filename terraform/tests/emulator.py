@@ -1,27 +1,29 @@
-"""Serves the cloud's interface on a port of this machine: emulator.py PORT. Where it falls short of what the configuration needs, it is mended.
+"""Serves the cloud's interface on a port of this machine: emulator.py PORT. It repairs what falls short of what the configuration needs.
 
 - The key of one region and its replica in another share a dictionary and an alias in the emulator.
 - It holds a bucket's policy against a request, but not the policy's conditions: "deny without TLS" would deny all.
 - It forgets in which region the service of an endpoint is, for whom its names are, and of which network a zone is.
 - It mixes up requests that come at the same time, and takes one that is sent again for a second one.
-- It knows no EC2 Instance Connect Endpoint, no instance refresh, and does not switch detailed monitoring of an instance.
+- It knows no EC2 Instance Connect Endpoint, and does not switch detailed monitoring of an instance.
 - It knows no quota of processors; here an account has as few as a new one may have, until it asks for more.
 - It keeps the lock of a bucket as it is once the bucket holds something, which the cloud does not, and cannot delete the mark
   of a deletion.
-- It starts a version of a launch template from nothing, whatever its source is, and counts the template's own tags among those
-  of what is launched.
+- It knows no role of a workflow by its access key, and asks nobody for permissions: see roles.py.
+- It counts the template's own tags among those of what is launched.
 
 It prints which region and service each root asks for, to be read by tests.
 """
 
+import importlib.util
 import json
+import pathlib
 import re
 import sys
 import threading
 
-from moto.autoscaling.responses import AutoScalingResponse
 from moto.core.responses import ActionResult
 from moto.core.types import Base64EncodedString
+from moto.ec2.models.amis import Ami
 from moto.ec2.models.launch_templates import LaunchTemplate
 from moto.ec2.responses import EC2Response
 from moto.ec2.utils import parse_user_data
@@ -32,6 +34,8 @@ from moto.route53.responses import Route53
 from moto.s3.models import FakeBucket, FakeDeleteMarker, S3Backend
 from moto.server import DomainDispatcherApplication, main
 from moto.servicequotas.responses import ServiceQuotasResponse
+
+import roles
 
 
 def replicate_key(self):
@@ -59,12 +63,18 @@ def put_lock(self, bucket_name, lock_enabled, mode=None, days=None, years=None):
 
 
 create_version = LaunchTemplate.create_version
+# What publishing and rolling out ask for, as the tests of those scripts have it: snapshots, images, sources of versions, refreshes.
+beside = importlib.util.spec_from_file_location("image_cloud", pathlib.Path(__file__).resolve().parents[2] / "ami/tests/emulator.py")
+image_cloud = importlib.util.module_from_spec(beside)
+beside.loader.exec_module(image_cloud)
+# Debian's images have no disk of ours.
+disks = Ami.block_device_mappings.fget
+Ami.block_device_mappings = property(lambda image: disks(image) if hasattr(image, "disk") else [])
 
 
 def create_whole_version(self, data, description):
-    """What the deploy makes has its image, and all else as before; what Terraform makes is whole."""
-    source = self.versions[-1].data if self.versions and set(data) == {"ImageId"} else {}
-    whole = {**source, **data}
+    """A version has what its source has, if it has one, and what is given beside."""
+    whole = {**getattr(self, "source", {}), **data}
     if not isinstance(whole.get("UserData"), (Base64EncodedString, type(None))):
         whole["UserData"] = parse_user_data(whole["UserData"])
     whole["TagSpecifications"] = [one for one in whole.get("TagSpecifications", []) if one["ResourceType"] != "launch-template"]
@@ -176,11 +186,11 @@ EC2Response.describe_instance_connect_endpoints = lambda request: endpoints.desc
 EC2Response.delete_instance_connect_endpoint = lambda request: endpoints.delete(request)
 EC2Response.create_vpc_endpoint = create_endpoint_elsewhere
 EC2Response.monitor_instances = monitor_instances
-AutoScalingResponse.describe_instance_refreshes = lambda request: ActionResult({"InstanceRefreshes": []})
 LaunchTemplate.create_version = create_whole_version
 S3Backend.put_object_lock_configuration = put_lock
 FakeDeleteMarker.dispose = lambda marker, garbage=False: None
 KmsResponse.replicate_key = replicate_key
 Route53.create_hosted_zone = create_zone_of_network
 FakeBucket.get_permission = lambda *_: PermissionResult.NEUTRAL
+roles.enforce()
 main(["--host", "127.0.0.1", "--port", sys.argv[1]])

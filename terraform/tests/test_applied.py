@@ -2,9 +2,7 @@
 
 import base64
 import json
-import pathlib
 import re
-import subprocess
 import sys
 
 import pytest
@@ -108,8 +106,10 @@ def test_a_service_host_gets_its_settings_and_no_secret(applied):
     # The image takes each line: by the check that it makes itself, of the names that the manual has.
     top = cloud.HERE.parents[1]
     names = " ".join(re.findall(r"(?:DOB_API|DATABASE)_[A-Z_]+", (top / "packaging/dob-api.8").read_text()))
-    check = 'eval "$(sed -n "/^fail() {/,/^}/p; /^check() {/,/^}/p" "$1")"; known=$2 parameters=/dob-api; shift 2; for line; do check 0 "$line"; done'
-    cloud.run("bash", "-euc", check, "check", top / "ami/root/usr/libexec/dob-api-settings", names, *lines)
+    check = 'eval "$(sed -n "/^fail() {/,/^}/p; /^check() {/,/^}/p" "$1" "$2")"; known=$3; shift 3; for line; do check 0 "$line"; done'
+    programs = [top / "ami/root/usr/libexec" / name for name in ("dob-api-cloud", "dob-api-settings")]
+    cloud.run("bash", "-euc", f"purpose=check parameters=/dob-api; {check}", "check", *programs, names, *lines)
+    assert settings["DOB_API_MONITOR"] == "a-monitor/10.0.1.31", "the monitoring host's certificate has its name, and logs go to its address"
 
 
 def test_the_regions_reach_each_other(applied):
@@ -132,30 +132,73 @@ def test_the_public_name_fails_over_between_the_regional_names(applied):
     assert regional == {"eu-west-1.dob.example.com.", "eu-central-1.dob.example.com."}
 
 
-def test_containers_get_their_secrets_as_files(full_plan, tmp_path):
-    """The first container's own command, run by a shell as it would be."""
+def test_containers_get_their_secrets_as_files_and_no_second_image(full_plan):
+    """The service's own program writes them, as `tests/secrets.rs` shows; here, that it is called as its manual says."""
     task = next(one for one in cloud.resources(full_plan["planned_values"]["root_module"]) if one["type"] == "aws_ecs_task_definition")
     containers = {one["name"]: one for one in json.loads(task["values"]["container_definitions"])}
-    names = {secret["name"]: f"value of {secret['name']}" for secret in containers["secrets"]["secrets"]}
-    command = [*containers["secrets"]["entryPoint"], *containers["secrets"]["command"]]
-    subprocess.run(command, env={"PATH": "/usr/bin:/bin", "FOLDER": str(tmp_path)} | names, check=True, timeout=10)
-    settings = {one["name"]: one["value"] for one in containers["dob-api"]["environment"]}
-    for name in ("DATABASE_PASSWORD", "DATABASE_CA"):
-        file = tmp_path / pathlib.Path(settings[f"{name}_FILE"]).name
-        assert file.read_text() == f"value of {name}" and file.stat().st_mode & 0o777 == 0o400
-    assert not set(names) & set(settings)
+    first, service = containers["secrets"], containers["dob-api"]
+    assert first["image"] == service["image"] and "entryPoint" not in first
+    command, folder, owner = first["command"]
+    manual = (cloud.HERE.parents[1] / "packaging/dob-api.8").read_text()
+    assert f'.BI "{command} " "FOLDER UID"' in manual
+    described = manual.partition(f'.BI "{command} ')[2].partition(".SH")[0]
+    given = {one["name"] for one in first["secrets"]}
+    settings = {one["name"]: one["value"] for one in service["environment"]}
+    assert given == set(re.findall(r"^\.B (DATABASE_\w+)$", described, re.M)) and not given & set(settings)
+    assert {settings[f"{name}_FILE"] for name in given} == {f"{folder}/{file}" for file in re.findall(r"^\.I (database-\S+)$", described, re.M)}
+    assert f'USER = "/var/lib/dob-api", {owner}' in (cloud.HERE.parents[1] / "packaging/container.py").read_text()
+    # The folder is root's on Fargate: the first container writes as root, and the service as nobody in particular.
+    assert first["user"] == "0" and "user" not in service and service["dependsOn"] == [{"containerName": "secrets", "condition": "SUCCESS"}]
 
 
 def test_secrets_are_made_once_and_are_the_same_in_both_regions(applied, secrets):
     assert applied.settle_secrets() == secrets and secrets["eu-west-1"] == secrets["eu-central-1"]
-    assert len(set(secrets["eu-west-1"].values())) == 7
+    assert len(set(secrets["eu-west-1"].values())) == 8
     # What service hosts may read is there.
     policy = applied.emulator.client("iam", "us-east-1").get_role_policy(RoleName="dob-api-a-service", PolicyName="service")["PolicyDocument"]
     allowed = {arn.split(":parameter")[1] for arn in policy["Statement"][0]["Resource"]}
-    assert allowed == {"/dob-api/database-password", "/dob-api/database-ca"} <= secrets["eu-west-1"].keys()
+    assert allowed == {f"/dob-api/{name}" for name in ("database-password", "database-ca", "service-identity")} <= secrets["eu-west-1"].keys()
 
 
 def test_a_key_given_for_a_certificate_is_refused(applied, tmp_path):
     (tmp_path / "ca.key").write_text("-----BEGIN PRIVATE KEY-----\n")
-    done = cloud.run(sys.executable, applied.top / "secrets", "--ca", tmp_path / "ca.key", cwd=applied.top, env=applied.env, check=False)
+    done = cloud.run(
+        sys.executable,
+        applied.top / "secrets",
+        "--ca",
+        tmp_path / "ca.key",
+        "--ca-key",
+        tmp_path / "ca.key",
+        cwd=applied.top,
+        env=applied.env,
+        check=False,
+    )
     assert done.returncode == 1 and "without its key" in done.stderr
+
+
+def certificate(folder, held):
+    (folder / "identity.pem").write_text(held)
+    return ("-in", folder / "identity.pem", "-noout")
+
+
+def test_service_hosts_get_a_certificate_for_servers_that_is_renewed_before_it_ends_and_kept_till_then(applied, secrets, tmp_path):
+    held = secrets["eu-west-1"]["/dob-api/service-identity"]
+    said = cloud.run("openssl", "x509", *certificate(tmp_path, held), "-subject", "-ext", "subjectAltName,extendedKeyUsage,keyUsage").stdout
+    assert "CN = service" in said and "DNS:service" in said and "TLS Web Server Authentication" in said and "Client" not in said
+    assert "PRIVATE KEY" in held and (applied.top / "ca.key").read_text() not in str(secrets)
+    # One that ends soon, and one of another authority.
+    short = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=service", "-keyout", tmp_path / "k")
+    for more in (("-days", "30", "-CA", applied.top / "ca.crt", "-CAkey", applied.top / "ca.key"), ("-days", "800")):
+        cloud.run("openssl", *short, *more, "-out", tmp_path / "c")
+        for region in cloud.REGIONS.values():
+            wrong = (tmp_path / "c").read_text() + (tmp_path / "k").read_text()
+            applied.emulator.client("ssm", region).put_parameter(Name="/dob-api/service-identity", Value=wrong, Type="SecureString", Overwrite=True)
+        renewed = applied.settle_secrets()
+        (value,) = {names["/dob-api/service-identity"] for names in renewed.values()}
+        cloud.run("openssl", "verify", "-CAfile", applied.top / "ca.crt", certificate(tmp_path, value)[1])
+        cloud.run("openssl", "x509", *certificate(tmp_path, value), "-checkend", str(800 * 86400))
+        # No password changes with it.
+        assert {name: value for name, value in renewed["eu-west-1"].items() if "identity" not in name} == {
+            name: value for name, value in secrets["eu-west-1"].items() if "identity" not in name
+        }
+    assert applied.settle_secrets() == renewed

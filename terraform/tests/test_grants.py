@@ -5,6 +5,7 @@ import re
 import pytest
 from policy_sentry.querying.actions import get_action_data
 
+import cloud
 from lab.hosts import permissions
 
 ALL = [(role, one) for role in permissions.ROLES for one in permissions.statements(role)]
@@ -70,10 +71,61 @@ def test_what_a_call_asks_for_beside_its_own_action_is_granted(role):
 
 
 def test_tags_are_granted_to_their_creation_alone():
+    """The EBS direct API names no creation: there, what has our tag already cannot be tagged again."""
+    snapshots = {"aws:RequestTag/Project", "aws:ResourceTag/Project", "aws:TagKeys"}
     for role in permissions.ROLES:
         for one in permissions.statements(role):
             if "ec2:CreateTags" in one.actions:
-                assert one.actions == {"ec2:CreateTags"} and one.keys <= {"ec2:CreateAction", "aws:RequestTag/Project"}, (role, one.text)
+                assert one.actions == {"ec2:CreateTags"}, (role, one.text)
+                assert "ec2:CreateAction" in one.keys or one.keys == snapshots, (role, one.text)
+
+
+@pytest.fixture(scope="module")
+def policies(applied):
+    """The policy of each workflow's role, as Terraform rendered it."""
+    iam = applied.emulator.client("iam", "us-east-1")
+    return {
+        role: iam.get_role_policy(RoleName=f"dob-api-workflow-{role}", PolicyName=role)["PolicyDocument"]["Statement"] for role in permissions.ROLES
+    }
+
+
+def listed(value):
+    return value if isinstance(value, list) else [value]
+
+
+def of(policies, role, action):
+    return [one for one in policies[role] if one["Effect"] == "Allow" and action in listed(one["Action"])]
+
+
+def test_the_release_tags_images_and_snapshots_and_nothing_else(policies):
+    """By a name an instance would be taken for a database host, and by no name a primary would escape its fence."""
+    for one in of(policies, "release", "ec2:CreateTags"):
+        assert all(re.fullmatch(r"arn:aws:ec2:[\w-]+::(image|snapshot)/\*", arn) for arn in listed(one["Resource"]))
+        assert "ec2:CreateAction" in one["Condition"]["StringEquals"] or one["Condition"]["Null"] == {"aws:ResourceTag/Project": "true"}
+
+
+def test_no_role_of_a_workflow_takes_tags_away_or_tags_an_instance_as_a_database_host(policies):
+    for role in permissions.ROLES:
+        assert not of(policies, role, "ec2:DeleteTags")
+        for one in of(policies, role, "ec2:CreateTags"):
+            if any("::image" not in arn and "::snapshot" not in arn for arn in listed(one["Resource"])):
+                assert one["Condition"]["StringEquals"] == {"ec2:CreateAction": "RunInstances", "aws:RequestTag/Role": "service"}, role
+
+
+def test_a_deploy_launches_and_changes_the_template_of_the_service_hosts_alone(policies):
+    tags = {"aws:ResourceTag/Project": "dob-api", "aws:ResourceTag/Role": "service"}
+    (version,) = of(policies, "deploy", "ec2:CreateLaunchTemplateVersion")
+    assert version["Condition"] == {"StringEquals": tags}
+    template, rest = sorted(of(policies, "deploy", "ec2:RunInstances"), key=lambda one: "NotResource" in one)
+    assert template["Condition"] == {"StringEquals": tags}
+    assert set(listed(template["Resource"])) == set(listed(rest["NotResource"])) == set(listed(rest["Condition"]["ArnLike"]["ec2:LaunchTemplate"]))
+    assert all(re.fullmatch(r"arn:aws:ec2:[\w-]+:\d{12}:launch-template/\*", arn) for arn in template["Resource"])
+
+
+def test_the_launch_template_has_the_tags_that_the_deploy_is_bound_to(plans):
+    for root in ("primary", "failover"):
+        (template,) = [one for one in cloud.resources(plans[root]["planned_values"]["root_module"]) if one["type"] == "aws_launch_template"]
+        assert {"Project": "dob-api", "Role": "service"}.items() <= template["values"]["tags_all"].items()
 
 
 def test_a_role_that_is_not_granted_an_action_is_refused_it():

@@ -11,6 +11,7 @@ from cloud import of
 ANYWHERE = {"0.0.0.0/0", "::/0"}
 # A database host answers these ports to itself, to services, to its monitoring host, and to the other region's hosts.
 DATABASE_PORTS = {5432, 8008, 8432, 2379, 2380}
+ETCD_METRICS = 2381
 
 
 def test_nothing_is_public_but_the_balancer(region):
@@ -48,11 +49,11 @@ def test_database_ports_are_open_to_services_databases_and_monitoring_alone(regi
     seen = set()
     for rule in of(region, "aws_vpc_security_group_ingress_rule"):
         if groups[rule["security_group_id"]] == "database" and rule["ip_protocol"] == "tcp":
-            ports = DATABASE_PORTS & set(range(rule["from_port"], rule["to_port"] + 1))
+            ports = (DATABASE_PORTS | {ETCD_METRICS}) & set(range(rule["from_port"], rule["to_port"] + 1))
             source = groups.get(rule["referenced_security_group_id"]) or rule["cidr_ipv4"]
             seen |= {(source, port) for port in ports}
     own = {(source, port) for source, port in seen if source in groups.values()}
-    assert own == {("service", 5432)} | {("database", port) for port in DATABASE_PORTS} | {("monitoring", 8008), ("monitoring", 2379)}
+    assert own == {("service", 5432)} | {("database", port) for port in DATABASE_PORTS} | {("monitoring", 8008), ("monitoring", ETCD_METRICS)}
     # Of the other region: its services' block and its hosts, and never its etcd.
     assert {port for source, port in seen - own} == {5432, 8008}
     assert {ipaddress.ip_network(source).prefixlen for source, _ in seen - own} == {21, 32}
@@ -119,7 +120,7 @@ def test_a_workflow_is_bound_to_one_repository_and_environment(plans):
         ]
         for role in roles
     }
-    environments = {name: f"environment:{name}" for name in ("infra", "release", "deploy", "drill", "database")} | {"plan": "pull_request"}
+    environments = {name: f"environment:{name}" for name in ("infra", "release", "updates", "deploy", "drill", "database")} | {"plan": "pull_request"}
     assert subjects == {name: f"repo:owner/dob-api:{where}" for name, where in environments.items()}
 
 

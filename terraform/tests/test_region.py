@@ -81,6 +81,7 @@ def test_data_stands_on_volumes_of_its_own_in_three_zones(region):
 CALLERS = {
     "s3": ("ansible/roles/pgbackrest/templates", "-s3-bucket={{ repository.bucket }}"),
     "ssm": ("ami/root/usr/libexec/dob-api-settings", "https://ssm.$region.$domain/"),
+    "ec2": ("ansible/roles/monitoring/templates", "ec2_sd_configs"),
     "sns": ("ansible/roles/monitoring/templates", "sns_configs"),
 }
 

@@ -101,7 +101,19 @@ def test_an_image_takes_the_package_from_a_copy_of_the_bucket_that_the_role_may_
     for path, name, job in workflows.jobs():
         if any("./dev image" in command for command in commands(job)):
             assert before(job, "aws-actions/", "aws s3 sync") and before(job, "aws s3 sync", "./dev image"), f"{path.stem}-{name}"
-            assert "--repository apt" in next(command for command in commands(job) if "./dev image" in command)
+            (command,) = [command for command in commands(job) if "./dev image" in command]
+            for part in ("--repository apt", '--fingerprint "$FINGERPRINT"', '--version "$(packaging/version)"'):
+                assert part in command
+
+
+def test_whatever_signs_the_repository_names_the_key():
+    signing = [command for _, _, job in workflows.jobs() for command in commands(job) if "./dev apt-repo" in command]
+    assert len(signing) == 2 and all('--fingerprint "$FINGERPRINT"' in command for command in signing)
+
+
+def test_a_refresh_never_runs_beside_a_release():
+    groups = {path.stem: workflows.workflow(path)["concurrency"] for path in workflows.FILES}
+    assert groups["apt-refresh"] == groups["release"]
 
 
 @pytest.mark.parametrize(("path", "job"), JOBS)
@@ -110,7 +122,8 @@ def test_a_playbook_gets_a_key_that_the_hosts_accept(path, job):
         if command.startswith("./dev play") and "--syntax-check" not in command:
             assert '--private-key "$RUNNER_TEMP/key"' in command
             assert before(job, '"$RUNNER_TEMP/key" <<<"${KEY:?', command)
-            assert job["env"]["KEY"] == "${{ secrets.SSH_KEY }}"
+            (step,) = [one for one in job["steps"] if '"$RUNNER_TEMP/key" <<<' in one.get("run", "")]
+            assert step["env"] == {"KEY": "${{ secrets.SSH_KEY }}"}
 
 
 def test_a_failover_takes_its_credentials_in_the_region_that_takes_over():
@@ -174,9 +187,53 @@ def test_a_variable_that_a_protected_job_uses_is_checked_before_it(path):
 def test_a_secret_belongs_to_the_jobs_environment_and_stops_the_job_where_it_is_not_set(path, job):
     used = workflows.secrets(job)
     assert used <= set(workflows.SETTINGS["environments"].get(job.get("environment"), {}).get("secrets", []))
-    for name, value in job.get("env", {}).items():
-        if "secrets." in str(value):
-            assert any(f'<<<"${{{name}:?the secret ' in command for command in commands(job)), name
+    for step in job["steps"]:
+        for name, value in step.get("env", {}).items():
+            if "secrets." in str(value):
+                assert f'<<<"${{{name}:?the secret ' in step["run"], name
+
+
+@pytest.mark.parametrize("path", workflows.FILES, ids=lambda path: path.stem)
+def test_a_secret_is_in_the_step_that_needs_it_and_nowhere_else(path):
+    """In the environment of a job every program of it can read it, those that are being installed among them."""
+    found = workflows.workflow(path)
+    assert "secrets." not in str({**found, "jobs": None})
+    for job in found["jobs"].values():
+        assert "secrets." not in str({**job, "steps": None})
+        for number, step in enumerate(job["steps"]):
+            assert "secrets." not in str({**step, "env": None}), step
+            if "secrets.AUTHORITY_KEY" in str(step):
+                assert job["environment"] == "database"
+                assert all("./dev play" in later["run"] for later in job["steps"][number + 1 :]), "a program runs beside the authority's key"
+
+
+@pytest.mark.parametrize(("path", "job"), JOBS)
+def test_a_token_that_may_write_is_in_one_step(path, job):
+    if "github.token" in str({**job, "steps": None}):
+        assert set(job["permissions"].values()) == {"read"}
+
+
+def test_no_job_that_nobody_approves_has_a_key_that_signs():
+    for name, wanted in workflows.SETTINGS["environments"].items():
+        assert wanted["reviewers"] or not {"AUTHORITY_KEY", "APT_SIGNING_KEY"} & set(wanted["secrets"]), name
+
+
+@pytest.mark.parametrize(("path", "job"), JOBS)
+def test_tools_are_installed_before_a_key_is_there(path, job):
+    for command in commands(job):
+        if "<<<" in command and "/dev/stdin" in command:
+            assert before(job, "tools/venv production", command) or not any("./dev play" in one for one in commands(job))
+
+
+def test_every_package_of_a_tool_has_a_hash():
+    assert "--require-hashes" in (TOP / "tools/venv").read_text()
+    pins = re.findall(r"^([\w.\[\]-]+==\S+)( \\)?$", (TOP / "tools/lock.txt").read_text(), re.M)
+    assert pins and all(hashed for _, hashed in pins)
+
+
+@pytest.mark.parametrize("path", workflows.FILES, ids=lambda path: path.stem)
+def test_a_workflow_installs_nothing_by_a_package_manager_of_its_own(path):
+    assert not re.search(r"run:.*\b(pip|pipx|npm|cargo|gem|go) install|run:.*\bcurl\b", path.read_text())
 
 
 def test_every_variable_and_secret_of_a_workflow_is_in_the_settings_and_vice_versa():
@@ -203,6 +260,7 @@ PINNED = {
     "cargo": ("Cargo.lock",),
     "npm": ("package-lock.json",),
     "terraform": (".terraform.lock.hcl",),
+    "docker-compose": ("compose.yaml",),
 }
 
 

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from conftest import TOP, tracked
+from tools.regions import NAMES
 
 
 def text(path):
@@ -107,6 +108,14 @@ def test_the_major_version_of_postgresql_stands_once():
     paths = {str(path.relative_to(TOP)) for path in written}
     found = {path for path in paths if not exempt.fullmatch(path) and literal.search(text(path))}
     assert found == set()
+
+
+@pytest.mark.parametrize("path", sorted(str(path.relative_to(TOP)) for path in tracked(".github/workflows/*.yml")))
+def test_a_workflow_names_no_region_but_those_of_the_project(path):
+    # A workflow cannot read a file before its first step, so it names the cloud's regions itself.
+    assert set(re.findall(r"\b[a-z]{2}(?:-[a-z]+)+-\d\b", text(path))) <= set(NAMES.values())
+    chosen = re.findall(r"region == '(\w)' && '([\w-]+)' \|\| '([\w-]+)'", text(path))
+    assert chosen == [("a", NAMES["a"], NAMES["b"])] * len(chosen)
 
 
 @pytest.mark.parametrize("page", [str(path.relative_to(TOP)) for path in tracked("docs/runbooks/*.md")])

@@ -24,18 +24,19 @@ def complete():
     }
     values = {
         "AWS_ACCOUNT": "123456789012", "DOMAIN": "dob.example.com", "APT_BUCKET": "dob-api-apt-123456789012-eu-west-1",
-        "APT_URL": "https://apt.example.org", "TERRAFORM_ROOTS": '{"primary": {}}',
+        "APT_URL": "https://apt.example.org", "APT_FINGERPRINT": "0123456789ABCDEF0123456789ABCDEF01234567", "TERRAFORM_ROOTS": '{"primary": {}}',
     }  # fmt: skip
     answers[f"{HERE}/actions/variables"] = {"variables": [{"name": name, "value": value} for name, value in values.items()]}
     for name, wanted in workflows.SETTINGS["environments"].items():
-        rules = [{"type": "required_reviewers", "reviewers": [{"type": "Team"}]}] if wanted["reviewers"] else []
+        rules = [{"type": "required_reviewers", "prevent_self_review": True, "reviewers": [{"type": "Team"}]}] if wanted["reviewers"] else []
         policies = [dict(zip(("type", "name"), place.split(), strict=True)) for place in wanted["from"]]
         answers[f"{HERE}/environments/{name}"] = {"protection_rules": rules, "deployment_branch_policy": {"custom_branch_policies": True}}
         answers[f"{HERE}/environments/{name}/deployment-branch-policies"] = {"branch_policies": policies}
         answers[f"{HERE}/environments/{name}/secrets"] = {"secrets": [{"name": secret} for secret in wanted["secrets"]]}
     for number, (target, kinds) in enumerate(workflows.SETTINGS["rules"].items(), 1):
         kind, _, name = target.partition(" ")
-        rules = [{"type": one, "parameters": {"required_status_checks": [{"context": "gate"}]}} for one in kinds]
+        given = {"required_status_checks": [{"context": "gate"}], "required_approving_review_count": 1}
+        rules = [{"type": one, "parameters": given} for one in kinds]
         where = "refs/tags/" + name if kind == "tag" else "~DEFAULT_BRANCH"
         answers[f"{HERE}/rulesets/{number}"] = {
             "target": kind, "enforcement": "active", "conditions": {"ref_name": {"include": [where]}}, "rules": rules
@@ -90,6 +91,14 @@ def without(path, **changes):
         (without("environments/deploy"), "the environment deploy does not exist"),
         (without("environments/deploy", protection_rules=[]), "the environment deploy has no required reviewers"),
         (without("environments/deploy", protection_rules=[{"type": "required_reviewers", "reviewers": []}]), "deploy has no required reviewers"),
+        (
+            without("environments/deploy", protection_rules=[{"type": "required_reviewers", "reviewers": [{}]}]),
+            "deploy lets who starts a job approve it",
+        ),
+        (without("environments/deploy", can_admins_bypass=True), "deploy lets administrators pass its reviewers"),
+        (without("rulesets/1", bypass_actors=[{"actor_type": "RepositoryRole"}]), "branch main has no rule 'pull_request'"),
+        (without("rulesets/2", bypass_actors=[{"actor_type": "Team"}]), "tag v* has no rule 'update'"),
+        (without("rulesets/1", rules=[{"type": "pull_request", "parameters": {}}]), "branch main takes a pull request that nobody approved"),
         (without("environments/drill", deployment_branch_policy=None), "the environment drill is open to every branch"),
         (
             without("environments/release/deployment-branch-policies", branch_policies=[{"type": "branch", "name": "*"}]),
@@ -105,7 +114,7 @@ def without(path, **changes):
         (without("actions/permissions/workflow", default_workflow_permissions="write"), "a job that asks for no permissions may write"),
         (without("rulesets/1", enforcement="disabled"), "branch main has no rule 'pull_request'"),
         (without("rulesets/2", rules=[]), "tag v* has no rule 'deletion'"),
-        (without("rulesets/1", rules=[{"type": "pull_request"}]), "branch main does not require the check 'gate'"),
+        (without("rulesets/1", rules=[{"type": "deletion"}]), "branch main does not require the check 'gate'"),
     ],
 )
 def test_what_is_missing_is_said_in_a_sentence(github, change, said):
@@ -126,10 +135,36 @@ def test_a_pin_that_its_repository_does_not_have_is_named(github):
 def test_a_job_learns_of_its_environment_and_its_variables_alone(github):
     few = {path: answer for path, answer in complete().items() if "environments/deploy" in path and "secrets" not in path}
     arguments = ("--environment", "deploy", "--set", "AWS_ACCOUNT", "--set", "DOMAIN")
-    given = {"GITHUB_REPOSITORY": REPOSITORY, "AWS_ACCOUNT": "123456789012", "DOMAIN": "dob.example.com"}
+    given = {"GITHUB_REPOSITORY": REPOSITORY, "AWS_ACCOUNT": "123456789012", "DOMAIN": "dob.example.com", "GITHUB_REF": "refs/heads/main"}
     assert check(github, few, *arguments, **given).returncode == 0
     ended = check(github, few, *arguments, **(given | {"DOMAIN": ""}))
     assert (ended.returncode, ended.stderr) == (1, "github-check: the variable DOMAIN is not set: see docs/github.md\n")
+
+
+HEAD = subprocess.run(["git", "rev-parse", "HEAD"], cwd=TOP, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("environment", "ref", "status", "said"),
+    [
+        ("database", "refs/heads/main", None, None),
+        ("database", "refs/heads/mine", None, "this runs from branch mine, and the environment database is for branch main"),
+        ("database", "refs/tags/main", None, "this runs from tag main"),
+        ("database", "refs/pull/7/merge", None, "this runs from refs/pull/7/merge"),
+        ("database", "", None, "this runs from no branch"),
+        ("release", "refs/tags/v1.0.0", "behind", None),
+        ("release", "refs/tags/v1.0.0", "identical", None),
+        ("release", "refs/tags/v1.0.0", "ahead", "the commit of the tag v1.0.0 is not on main"),
+        ("release", "refs/tags/v1.0.0", "diverged", "the commit of the tag v1.0.0 is not on main"),
+        ("release", "refs/tags/v1.0.0", None, "the commit of the tag v1.0.0 is not on main"),
+        ("release", "refs/heads/v1", None, "this runs from branch v1"),
+        ("release", "refs/heads/main", None, None),
+    ],
+)
+def test_a_job_runs_from_where_its_environment_is_for_and_a_release_from_main(github, environment, ref, status, said):
+    answers = complete() | ({f"{HERE}/compare/main...{HEAD}": {"status": status}} if status else {})
+    ended = check(github, answers, "--environment", environment, GITHUB_REPOSITORY=REPOSITORY, GITHUB_REF=ref)
+    assert (ended.returncode == 0) == (said is None) and (said or "") in ended.stderr, ended.stderr
 
 
 @pytest.mark.parametrize(("token", "said"), [(None, "gh auth login"), ("token", "GitHub has no repos/{owner}/{repo}")])

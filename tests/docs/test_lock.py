@@ -72,7 +72,7 @@ def test_scripts_ask_for_groups_that_there_are_and_each_group_is_asked_for():
     assert {next(filter(None, found)) for found in asked} == GROUPS.keys()
 
 
-@pytest.mark.parametrize("script", ["ansible/play", "ami/publish", "ami/roll-out", "terraform/infra", "lab/cluster"])
+@pytest.mark.parametrize("script", ["ansible/play", "ami/publish", "ami/roll-out", "ami/updates", "terraform/infra", "lab/cluster"])
 def test_production_installs_the_group_production_alone(script):
     assert set(re.findall(r'tools/venv"? (\w+)', (TOP / script).read_text())) == {"production"}
 

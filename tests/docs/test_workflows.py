@@ -12,7 +12,7 @@ from conftest import TOP, run, tasks
 WORKFLOWS = sorted((TOP / ".github/workflows").glob("*.yml"))
 # What stands before a command when the suites need root, and what a runner brings.
 AS_ROOT = 'sudo --preserve-env env "PATH=$PATH" '
-TOOLS = {"aws", "install", "jq", "skopeo", "sudo", "test"}
+TOOLS = {"aws", "gh", "install", "jq", "skopeo", "sudo", "test"}
 
 
 def jobs():
@@ -58,6 +58,48 @@ def test_a_step_gives_only_flags_that_the_command_knows(command):
     known = run(*program, "--help")
     for flag in re.findall(r"(?<= )--[\w-]+", command):
         assert flag in known
+
+
+# What a person types, or an event brings: the values of `choice` are GitHub's to refuse, and numbers are harmless.
+FOREIGN = re.compile(r"\$\{\{[^}]*\b(inputs|github\.event|github\.head_ref|github\.ref_name)\b")
+
+
+def foreign():
+    """Yields each variable of a job, or of a step, that holds a text from outside, and the commands that see it."""
+    for path in WORKFLOWS:
+        workflow = yaml.safe_load(path.read_text())
+        dispatch = (workflow.get(True) or {}).get("workflow_dispatch") or {}
+        chosen = {name for name, given in (dispatch.get("inputs") or {}).items() if given.get("type") == "choice"}
+        for job, content in workflow["jobs"].items():
+            for step in content["steps"]:
+                everywhere = {**(workflow.get("env") or {}), **(content.get("env") or {}), **(step.get("env") or {})}
+                for name, value in everywhere.items():
+                    if FOREIGN.search(str(value)) and "run" in step:
+                        free = not re.fullmatch(rf"\$\{{\{{ (inputs\.({'|'.join(chosen) or '-'})|github\.event\.pull_request\.number) \}}\}}", value)
+                        yield pytest.param(name, step["run"], free, id=f"{path.stem}-{job}: {name} in {step['run']}")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_value_is_written_into_the_text_of_a_script(command):
+    assert "${{" not in command
+
+
+@pytest.mark.parametrize("command", [one for one in COMMANDS if "./dev play" in one.values[0]])
+def test_a_playbook_gets_no_variable_from_the_command_line(command):
+    """Ansible renders what stands there, and splits it at spaces and quotes."""
+    assert not re.search(r"(^| )(-e|--extra-vars)\b", command)
+
+
+@pytest.mark.parametrize(("name", "command", "free"), list(foreign()))
+def test_a_text_from_outside_is_one_argument_that_no_program_takes_for_a_flag_or_a_template(name, command, free):
+    for place in re.finditer(rf"\$\{{?{name}\b", command):
+        start = command.rfind(" ", 0, place.start()) + 1
+        word = command[start : command.find(" ", place.start()) if " " in command[place.start() :] else None]
+        assert re.fullmatch(r'[<>]*".*"', word), f"{word} is split at spaces"
+        assert "./dev play" not in command, "a playbook gets it by --input"
+        alone = word.startswith(f'"${name}') and free and not command.startswith("test ")
+        # A tag starts with v, as the workflow's trigger says.
+        assert not alone or name == "TAG" or " -- " in command[:start], f"{word} may be a flag"
 
 
 def test_the_change_runs_every_suite():

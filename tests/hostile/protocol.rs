@@ -65,7 +65,65 @@ fn ambiguous() -> Vec<Vec<u8>> {
         format!("Content-Length: {length}\r\nTransfer\0Encoding: chunked\r\n"),
         format!("Content-Length: {length}\r\nX: y\rTransfer-Encoding: chunked\r\n"),
     ];
-    heads.iter().map(|lines| put(lines, &hidden)).collect()
+    heads.iter().map(|lines| put(lines, &hidden)).chain(torn()).collect()
+}
+
+/// Values of `Transfer-Encoding` that are no single `chunked`, though some readers find one in them.
+const CODINGS: [&str; 14] = [
+    ",chunked",
+    ", chunked",
+    " , chunked",
+    ",,chunked",
+    "chunked,",
+    "chunked, chunked",
+    "gzip, chunked",
+    "identity, chunked",
+    "x,chunked",
+    "chunked, x",
+    "chunked;q=1",
+    "\"chunked\"",
+    "'chunked'",
+    "",
+];
+
+/// Requests with an error in their framing, and behind each a request that a reader who overlooks the error would find.
+fn torn() -> Vec<Vec<u8>> {
+    let te = "Transfer-Encoding: chunked\r\n";
+    let ended = format!("0\r\n\r\n{HIDDEN}");
+    let coded = CODINGS.map(|coding| put(&format!("Transfer-Encoding: {coding}\r\n"), &ended));
+    let lines = [
+        format!("{te}{te}"),
+        format!("Transfer-Encoding: identity\r\n{te}"),
+        format!("{te}Transfer-Encoding: identity\r\n"),
+        format!("{te}Transfer-Encoding:\r\n"),
+        format!("Transfer-Encoding:\r\n{te}"),
+        format!("Transfer-Encoding: chunked\r\n , identity\r\n{te}"),
+        format!("Transfer-Encoding :chunked\r\n{te}"),
+        format!("X: a\r\n b\r\n{te}"),
+        format!(" X: a\r\n{te}"),
+        format!("X\r\n{te}"),
+        format!("X: a\rb\r\n{te}"),
+        format!("X: a\0\r\n{te}"),
+        format!("Host: a\r\n{te}"),
+        format!("Host: b\r\n{te}"),
+    ]
+    .map(|lines| put(&lines, &ended));
+    let sized = ["5, 5", "+5", "-5", "0x5", "5 5", "5;", "", "5\r\nContent-Length: 6", "99999999999999999999"]
+        .map(|size| put(&format!("Content-Length: {size}\r\n"), &format!("{{}}   {HIDDEN}")));
+    let chunks =
+        ["0x0\r\n\r\n", "-0\r\n\r\n", "+0\r\n\r\n", "\r\n", "0\n\n", "2\n{}\n0\r\n\r\n", "2;\n{}\r\n0\r\n\r\n"]
+            .into_iter()
+            .chain([
+                "2\r\n{}0\r\n\r\n",
+                "2\r\n{}\n0\r\n\r\n",
+                "2\r{}\r\n0\r\n\r\n",
+                "0\r\nX\r\n\r\n",
+                "0\r\n : a\r\n\r\n",
+            ])
+            .map(|chunks| put(te, &format!("{chunks}{HIDDEN}")));
+    let hostless = format!("PUT /hello/ada HTTP/1.1\r\n{te}\r\n{ended}").into_bytes();
+    let tunnel = format!("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n{HIDDEN}").into_bytes();
+    coded.into_iter().chain(lines).chain(sized).chain(chunks).chain([hostless, tunnel]).collect()
 }
 
 /// Requests of doubtful form that hide nothing.
@@ -218,6 +276,28 @@ fn is_refused(statuses: &[u16]) -> bool {
 fn after_a_request_whose_end_is_in_doubt_nothing_is_taken_for_a_request() {
     // Refused, or answered as the balancer answers it and then closed (RFC 9112, section 6.3).
     fails_no_case(&ambiguous(), |own, balanced| is_refused(own) || own.len() == 1 && own[0] == balanced[0]);
+}
+
+#[test]
+fn an_error_in_the_framing_is_refused_once_and_closes_the_connection() {
+    let service = start();
+    // The operators' listener has no framing of its own.
+    let operators = |bytes: Vec<u8>| {
+        let text = String::from_utf8(bytes).unwrap();
+        text.replacen("PUT /hello/ada", "GET /live", 1).replace("PUT /hello/hidden", "GET /metrics").into_bytes()
+    };
+    let asked = torn().into_iter().map(|bytes| (service.address, bytes));
+    let asked = asked.chain(torn().into_iter().map(|bytes| (service.admin, operators(bytes))));
+    for (address, bytes) in asked {
+        let mut connection = Connection::open(address);
+        connection.send(&bytes);
+        let text = String::from_utf8_lossy(&bytes);
+        let response = connection.try_receive().unwrap_or_else(|error| panic!("{address} {text:?}: {error}"));
+        let is_refused = (400..=499).contains(&response.status);
+        assert!(is_refused && response.closes() && connection.is_closed(), "{address} {text:?}: {response:?}");
+    }
+    service.get("/hello/hidden").problem(404);
+    service.save("hidden", jiff::civil::date(1815, 12, 10));
 }
 
 #[test]

@@ -1,12 +1,17 @@
 //! What the machine runs out of: the service degrades as stated, and recovers without a restart.
 
 use std::fs;
-use std::net::UdpSocket;
+use std::io::{self, ErrorKind, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use jiff::civil::date;
 use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
 
 use crate::support::calendar::{self, greeting_on};
 use crate::support::certificates::Authority;
@@ -50,7 +55,7 @@ fn when_file_descriptors_run_out_connections_wait_and_are_served_afterwards() {
 #[test]
 fn within_64_mb_two_thousand_clients_with_half_a_head_each_are_borne() {
     const CLIENTS: usize = 2000;
-    rlimit::increase_nofile_limit(CLIENTS as u64 + 2000).unwrap();
+    process::raise_open_files(CLIENTS as u64 + 2000);
     let service = Launch::embedded().set("DOB_API_MAX_CONNECTIONS", (CLIENTS + 10).to_string()).start();
     limit(&service, &format!("--data={0}:{0}", 64 << 20));
     service.save("ada", date(1815, 12, 10));
@@ -65,6 +70,79 @@ fn within_64_mb_two_thousand_clients_with_half_a_head_each_are_borne() {
         assert_eq!(client.receive().status, 200);
     }
     assert!(service.resident_kib() < 64 * 1024, "{} KiB", service.resident_kib());
+}
+
+/// What the kernel may keep for one connection, in each direction. The documents multiply it.
+const KERNEL_BUFFER: u64 = 32 * 1024;
+
+/// What one piece may take beyond it: a buffer takes no more once it is full, not before.
+const PIECE: u64 = 64 * 1024;
+
+/// Asks for `path` until the service takes no more for a second, and reads nothing. The connection must live on.
+fn ask_and_read_nothing(address: SocketAddr, path: &str) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(2048).unwrap();
+    socket.connect(&address.into()).unwrap();
+    socket.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut client = TcpStream::from(socket);
+    let requests = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(100);
+    let is_full = |error: &io::Error| {
+        matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+    };
+    let error = std::iter::repeat_with(|| client.write_all(requests.as_bytes())).find_map(Result::err);
+    assert!(error.as_ref().is_some_and(is_full), "{error:?}");
+    client
+}
+
+/// The bytes that the kernel keeps for each connection of the service's `port`: received, and to be sent.
+fn kernel_memory(port: u16) -> Vec<(u64, u64)> {
+    let filter = format!("sport = :{port}");
+    let output = Command::new("ss").args(["-H", "-t", "-n", "-m", "-O", "state", "established", &filter]).output();
+    let text = String::from_utf8(output.unwrap().stdout).unwrap();
+    let sockets = text.lines().map(|line| {
+        let (_, memory) = line.split_once("skmem:(").unwrap_or_else(|| panic!("{line}"));
+        let number = |letter: char| memory.split([',', ')']).find_map(|part| part.strip_prefix(letter)?.parse().ok());
+        (number('r').expect("received"), number('w').expect("to be sent"))
+    });
+    sockets.collect()
+}
+
+fn keeps_little(address: SocketAddr, path: &str) {
+    const CLIENTS: usize = 16;
+    let clients: Vec<_> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| ask_and_read_nothing(address, path))).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    let mut kept = Vec::new();
+    until("the service has answered what fits, and no more comes", || {
+        let before = std::mem::replace(&mut kept, kernel_memory(address.port()));
+        kept == before && kept.len() == clients.len() && kept.iter().all(|(_, to_be_sent)| *to_be_sent > 4 * 1024)
+    });
+    let is_little = |bytes: u64| bytes <= KERNEL_BUFFER + PIECE;
+    assert!(kept.iter().all(|(received, to_be_sent)| is_little(*received) && is_little(*to_be_sent)), "{kept:?}");
+}
+
+#[test]
+fn a_client_that_does_not_read_costs_the_kernel_little() {
+    let service = Launch::embedded().start();
+    keeps_little(service.address, "/openapi.json");
+    keeps_little(service.admin, "/metrics");
+    assert_eq!(service.health(), 200);
+    assert_eq!(service.admin("/live").status, 200);
+}
+
+#[test]
+fn a_client_that_does_not_read_costs_little_on_a_socket_that_was_inherited() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut command = process::command("sh");
+    command.args(["-c", "LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" 3<&0 </dev/null", BINARY]);
+    command.stdin(Stdio::from(OwnedFd::from(listener)));
+    let service = Launch::embedded().bind_as(command);
+    assert_eq!(service.address, address);
+    service.await_health(200);
+    keeps_little(address, "/openapi.json");
+    assert_eq!(service.health(), 200);
 }
 
 /// A file system of one's own; it is gone when this is dropped.

@@ -42,10 +42,10 @@ def make(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     (folder / "hosts.yml").write_text(json.dumps(places()))
 
-    def make(template, receivers=RECEIVERS):
+    def make(template, receivers=RECEIVERS, **settings):
         made = folder / template.removesuffix(".j2")
         variables = {name: value for part in ("defaults", "vars") for name, value in yaml.safe_load((ROLE / part / "main.yml").read_text()).items()}
-        variables |= {"monitoring_receivers": receivers, "ansible_python_interpreter": sys.executable}
+        variables |= settings | {"monitoring_receivers": receivers, "ansible_python_interpreter": sys.executable}
         variables.pop("monitoring_targets")
         task = (f"src={ROLE}/templates/{template}", f"dest={made}", "mode=0600")
         ansible = (BIN / "ansible", "a-monitor", "-i", folder / "hosts.yml", "--playbook-dir", TOP / "ansible")
@@ -56,10 +56,11 @@ def make(tmp_path_factory):
     return make
 
 
-def test_prometheus_takes_its_configuration(make, tmp_path):
-    made = make("prometheus.yml.j2")
+@pytest.mark.parametrize("discovery", [{}, {"monitoring_discovery": {"region": "eu-west-1"}}], ids=["inventory", "cloud"])
+def test_prometheus_takes_its_configuration(make, tmp_path, discovery):
+    made = make("prometheus.yml.j2", **discovery)
     # The folders of a monitoring host, here.
-    for name in ("ca.crt", "host.crt", "host.key"):
+    for name in ("ca.crt", "monitor.crt", "monitor.key"):
         (tmp_path / name).touch()
     shutil.copytree(ROLE / "files/rules", tmp_path / "rules")
     (tmp_path / "targets.yml").write_text(make("targets.yml.j2").read_text())
@@ -68,12 +69,14 @@ def test_prometheus_takes_its_configuration(make, tmp_path):
     said = run(tool("promtool"), "check", "config", tmp_path / "prometheus.yml")
     assert said.returncode == 0, said.stdout + said.stderr
     assert f"{len(RULES)} rule files found" in said.stdout
+    jobs = {job["job_name"] for job in yaml.safe_load(made.read_text())["scrape_configs"]}
+    assert jobs - {"hosts", "prometheus", "alertmanager"} == ({"service", "service-node"} if discovery else set())
 
 
 def test_own_hosts_are_asked_for_everything_and_the_other_region_for_its_members_alone(make):
     targets = yaml.safe_load(make("targets.yml.j2").read_text())
     asked = {(target["labels"]["job"], *target["targets"]) for target in targets}
-    own = {(job, f"a-{host}:{port}") for host in ("db1", "db2") for job, port in (("postgres", 9187), ("etcd", 2379), ("patroni", 8008))}
+    own = {(job, f"a-{host}:{port}") for host in ("db1", "db2") for job, port in (("postgres", 9187), ("etcd", 2381), ("patroni", 8008))}
     own |= {("node", f"a-{host}:9100") for host in ("db1", "db2", "app1", "monitor")} | {("service", "a-app1:9080")}
     assert asked == own | {("patroni", f"b-{host}:8008") for host in ("db1", "db2")}
     for target in targets:

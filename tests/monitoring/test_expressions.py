@@ -5,7 +5,7 @@ import re
 import pytest
 
 import metrics
-from conftest import RULES, expressions, run, tool
+from conftest import RULES, alerts, expressions, run, tool
 
 ASKED = dict(expressions())
 LABELS, RARE = metrics.known()
@@ -37,6 +37,26 @@ def test_every_metric_and_label_is_one_that_was_seen(where):
 def test_every_metric_in_the_list_is_asked_for():
     asked = set().union(*(metrics.named(expression)[0] for expression in ASKED.values()))
     assert LABELS.keys() - metrics.OWN.keys() - asked == set()
+
+
+# What a job gives that runs once a day or a week: beside it stands a time of that job, whose absence is an alert.
+WITH_A_TIME = {"dob_backup_verify_ok", "dob_backup_pages_damaged", "dob_pages_ok", "dob_restore_drill_ok"}
+
+
+def test_the_absence_of_whatever_an_alert_is_made_of_is_itself_an_alert():
+    needed, noticed = set(), set()
+    for path, rule in alerts():
+        noticed |= set(re.findall(r"absent(?:_over_time)?\((\w+)", rule["expr"]))
+        if path.name != "absent.yml":
+            needed |= metrics.named(rule["expr"])[0].keys()
+    assert needed - noticed - RARE - WITH_A_TIME - {"ALERTS"} == set()
+
+
+def test_the_absence_of_each_job_that_an_alert_asks_for_is_an_alert():
+    asked = [job for _, rule in alerts() for found in re.findall(r'up\{job=~?"([^"]+)"\}', rule["expr"]) for job in found.split("|")]
+    noticed = {job for _, rule in alerts() for job in re.findall(r'absent\(up\{job="(\w+)"\}\)', rule["expr"])}
+    # Only where images make the service hosts; where the service is known, so is its host.
+    assert set(asked) - noticed == {"service-node"}
 
 
 def test_a_metric_that_was_renamed_would_be_noticed():

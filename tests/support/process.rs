@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 use super::eventually;
 
@@ -36,6 +36,14 @@ pub fn spawn(command: Command) -> Child {
     let (reply, answer) = mpsc::channel();
     SPAWNER.lock().unwrap().send((command, reply)).unwrap();
     answer.recv().unwrap().expect("setpriv starts the program")
+}
+
+/// Lets this process have `wanted` open files.
+pub fn raise_open_files(wanted: u64) {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_some_and(|current| current < wanted) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).expect("so many open files are allowed");
+    }
 }
 
 /// Sends `signal` to the process `pid`; one that is gone already is left alone.

@@ -77,8 +77,8 @@ pub async fn serve(users: impl Users) -> Result<Infallible, Box<dyn std::error::
     let minute = Duration::from_secs(60);
     let limits = Limits { max_connections: 10_000, keep_alive: minute, header_timeout: minute, body_timeout: minute };
     let metrics = HttpMetrics::register(&mut metrics::registry());
-    let (connections, refused) = (metrics.connections.clone(), metrics.refused.clone());
-    let server = Server::new(Handler { users, metrics }, limits, Lifecycle::new(), connections, refused);
+    let connections = metrics.connections.clone();
+    let server = Server::new(Handler { users, metrics }, limits, Lifecycle::new(), connections);
     server.serve(server::bind(address)?).await?;
     Err("the server ended".into())
 }

@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::address::Address;
 use super::error::{Problem, SILENT, within};
+use super::notice::Notices;
 use super::pool::{CONNECT_DEADLINE, Manager, Pooled};
 use super::session::{Backend, Session};
 use super::standing::Standing;
@@ -50,6 +51,7 @@ pub(super) struct Host {
     suspected: Notify,
     /// Backends whose statements were given up.
     abandoned: Mutex<Vec<Backend>>,
+    notices: Notices,
     metrics: StoreMetrics,
 }
 
@@ -63,7 +65,8 @@ impl Host {
         metrics: StoreMetrics,
     ) -> Self {
         let (address, pool) = (manager.address.clone(), manager.pool(lanes));
-        Self { index, view, pool, address, suspected: Notify::new(), abandoned: Mutex::default(), metrics }
+        let (suspected, abandoned, notices) = (Notify::new(), Mutex::default(), Notices::default());
+        Self { index, view, pool, address, suspected, abandoned, notices, metrics }
     }
 
     /// A connection for a lane; fails after a while if none can be made.
@@ -117,12 +120,14 @@ impl Host {
         }
         let (heard, round_trip) = (Instant::now(), started.elapsed());
         let opened = async {
-            let session = self.pool.dedicated_connection().await?;
+            // Large, and awaited seldom.
+            let session = Box::pin(self.pool.dedicated_connection()).await?;
             let problem = session.examine(session.standing).await?;
             Ok((Arc::new(session), problem))
         };
         match within(CONNECT_DEADLINE, opened).await {
             Ok((session, problem)) => {
+                self.name_settings(&session);
                 self.publish(&session, session.standing, problem, round_trip);
                 Some(session)
             }
@@ -131,6 +136,19 @@ impl Host {
                 None
             }
         }
+    }
+
+    /// Says once what the role has set for itself: whoever has its password may do that, and it stays.
+    fn name_settings(&self, session: &Session) {
+        let Some(settings) = session.role_settings.as_deref().filter(|settings| self.notices.is_due(settings)) else {
+            return;
+        };
+        let host = self.view.borrow().hosts[self.index].0.clone();
+        tracing::warn!(
+            %host,
+            settings,
+            "the role has settings of its own: none but default_transaction_read_only is obeyed; ALTER ROLE … RESET ALL removes them"
+        );
     }
 
     /// Asks on one connection until it is lost.

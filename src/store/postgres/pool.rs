@@ -14,8 +14,9 @@ use tokio_postgres::config::{Host as Name, SslMode, SslNegotiation};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::Address;
+use super::bounds;
 use super::error::{Problem, cannot, within};
-use super::session::{self, Session};
+use super::session::Session;
 use super::transport::Transport;
 use crate::config::{PasswordSource, TlsPolicy};
 
@@ -83,9 +84,10 @@ impl Manager {
         if let Some(address) = address {
             config.hostaddr(address.ip());
         }
+        let has_fixed_path = config.get_options().is_some_and(bounds::fix_path);
         let (transport, hold) = Transport::new(self.tls.clone());
         let client = PostgresConnectionManager::new(config, transport).connect().await.map_err(cannot("connect"))?;
-        Session::start(client, hold).await
+        Session::start(client, hold, has_fixed_path).await
     }
 }
 
@@ -147,7 +149,7 @@ fn own_config(config: &Config, host: &Name, port: u16, encrypted: bool) -> Confi
         Name::Unix(_) => own.ssl_mode(SslMode::Disable),
     };
     own.port(port)
-        .options(session::options(config.get_options().unwrap_or_default()))
+        .options(bounds::options(config.get_options().unwrap_or_default()))
         .application_name(config.get_application_name().unwrap_or("dob-api"))
         .channel_binding(config.get_channel_binding())
         // So that connections to a dead host do not linger; the deadlines do not depend on it.

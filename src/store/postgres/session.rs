@@ -2,25 +2,17 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures_util::future::join3;
+use futures_util::future::{join, join3};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 
+use super::bounds;
 use super::error::{Problem, Verdict, cannot, judge};
 use super::standing::{PROBE, Role, Standing};
 use super::table;
 use super::transport::Hold;
-
-/// How long the server lets a session wait, in seconds: what it enforces by itself, in case that the service is gone. `writes`
-/// says how the bounds fit.
-const BOUNDS: [(&str, f64); 3] =
-    [("statement_timeout", 1.0), ("lock_timeout", 0.5), ("idle_in_transaction_session_timeout", 5.0)];
-
-/// A 204 is sent for what is durable. Statements are planned once: a server that first saw small batches would plan each of the
-/// large ones again. A plan that is kept must suit a table of any size, so it uses the primary key's index.
-const OTHERS: &str = "-c synchronous_commit=on -c plan_cache_mode=force_generic_plan -c enable_seqscan=off";
 
 /// The privileges that the service needs and the role lacks.
 const LACKS: &str = "
@@ -42,6 +34,8 @@ pub(super) struct Session {
     /// What the server said when the session started.
     pub(super) standing: Standing,
     pub(super) backend: Backend,
+    /// The names of what the role has set for itself, and the service does without.
+    pub(super) role_settings: Option<String>,
     retired: AtomicBool,
     _hold: Hold,
 }
@@ -49,21 +43,18 @@ pub(super) struct Session {
 /// A process of the server: its number and, because numbers are used again, when it started (µs since 2000-01-01).
 pub(super) type Backend = (i32, i64);
 
-/// The options that a session starts with. The last one of a name wins, so these come after those of the URL.
-pub(super) fn options(own: &str) -> String {
-    let bounds = BOUNDS.map(|(name, seconds)| format!("-c {name}={}", seconds * 1000.0));
-    format!("{own} {} {OTHERS}", bounds.join(" "))
-}
-
 impl Session {
     /// Asks the server at the other end of a new connection for its standing, and verifies the bounds.
-    pub(super) async fn start(client: Client, hold: Hold) -> Result<Self, Problem> {
+    pub(super) async fn start(client: Client, hold: Hold, has_fixed_path: bool) -> Result<Self, Problem> {
         let failed = cannot("query its role");
-        let row = ask(&client).await.map_err(failed)?;
+        let (role_settings, row) = join(bounds::take_back(&client), ask(&client)).await;
+        let row = row.map_err(failed)?;
         let standing = Standing::read(&row).map_err(failed)?;
         let backend = (row.try_get(7).map_err(failed)?, row.try_get(8).map_err(failed)?);
-        verify(&row.try_get::<_, Vec<f64>>(9).map_err(failed)?, row.try_get(10).map_err(failed)?)?;
-        Ok(Self { client, standing, backend, retired: AtomicBool::new(false), _hold: hold })
+        let (limits, commit) = (row.try_get::<_, Vec<f64>>(9).map_err(failed)?, row.try_get(10).map_err(failed)?);
+        let path = row.try_get(11).map_err(failed)?;
+        bounds::verify(&limits, commit, Some(path).filter(|_| has_fixed_path))?;
+        Ok(Self { client, standing, backend, role_settings, retired: AtomicBool::new(false), _hold: hold })
     }
 
     /// Asks the server for its standing now.
@@ -131,47 +122,6 @@ impl Session {
 }
 
 async fn ask(client: &Client) -> Result<Row, Error> {
-    let names = BOUNDS.map(|(name, _)| name);
+    let names = bounds::LIMITS.map(|(name, _)| name);
     client.query_typed_one(PROBE, &[(&names.as_slice(), Type::TEXT_ARRAY)]).await
-}
-
-/// Refuses a session without what correctness relies on: a pooler may have dropped it.
-fn verify(seconds: &[f64], commit: &str) -> Result<(), Problem> {
-    let bounds = BOUNDS.iter().zip(seconds);
-    let wrong = bounds.filter(|((_, most), seconds)| **seconds <= 0.0 || *seconds > most);
-    let wrong = wrong.map(|((name, most), seconds)| (*name, format!("{seconds} s"), format!("{} ms", most * 1000.0)));
-    let commit = (commit != "on" && commit != "remote_apply")
-        .then(|| ("synchronous_commit", commit.to_owned(), "on".to_owned()));
-    match wrong.chain(commit).next() {
-        None => Ok(()),
-        Some((name, found, wanted)) => Err(format!(
-            "{name} is {found} instead of {wanted}: a pooler dropped the startup parameter `options`, or something set it within \
-             the session; connect to PostgreSQL directly, or ALTER ROLE … SET {name} = '{wanted}'"
-        )),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_session_without_the_bounds_is_refused_with_the_name_of_the_one_that_is_missing() {
-        let cases = [
-            ([1.0, 0.5, 5.0], "on", None),
-            ([0.1, 0.1, 0.1], "remote_apply", None),
-            ([0.0, 0.5, 5.0], "on", Some("statement_timeout is 0 s instead of 1000 ms")),
-            ([1.5, 0.5, 5.0], "on", Some("statement_timeout is 1.5 s")),
-            ([1.0, 0.501, 5.0], "on", Some("lock_timeout")),
-            ([1.0, 0.5, -1.0], "on", Some("idle_in_transaction_session_timeout")),
-            ([1.0, 0.5, 5.0], "off", Some("synchronous_commit is off instead of on")),
-            ([1.0, 0.5, 5.0], "remote_write", Some("synchronous_commit")),
-            ([9.0, 9.0, 9.0], "local", Some("statement_timeout")),
-        ];
-        for (seconds, commit, expected) in cases {
-            let refused = verify(&seconds, commit).err();
-            assert_eq!(refused.is_some(), expected.is_some(), "{seconds:?} {commit}: {refused:?}");
-            assert!(refused.unwrap_or_default().contains(expected.unwrap_or_default()), "{seconds:?} {commit}");
-        }
-    }
 }

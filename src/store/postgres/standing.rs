@@ -6,11 +6,14 @@ use jiff::Timestamp;
 use tokio_postgres::{Error, Row};
 
 /// The role, the place in history and the clock of a server, and whether it has the table; then the session's backend and the
-/// bounds `$1` that it really has. `transaction_read_only` is also on where an administrator made a primary read-only. The
-/// timeline stands in the first eight digits of the name of the WAL file that is being written. The region's epoch is a setting
-/// that the promotion of a region makes.
+/// bounds `$1` that it really has. `transaction_read_only` is also on where an administrator made a primary read-only; a
+/// role that opens for itself what was closed is not believed. The timeline stands in the first eight digits of the name of the
+/// WAL file that is being written. The region's epoch is a setting that the promotion of a region makes.
 pub(super) const PROBE: &str = "
-    SELECT current_setting('transaction_read_only')::bool, system_identifier,
+    SELECT current_setting('transaction_read_only')::bool OR EXISTS (
+               SELECT FROM pg_db_role_setting JOIN pg_database ON pg_database.oid = setdatabase
+               WHERE datname = current_database() AND setrole = 0 AND 'default_transaction_read_only=on' = ANY (setconfig)),
+           system_identifier,
            CASE WHEN pg_is_in_recovery() THEN 0
                 ELSE coalesce(nullif(current_setting('dob_api.region_epoch', true), '')::bigint, 0) END,
            CASE WHEN pg_is_in_recovery() THEN 0
@@ -21,7 +24,7 @@ pub(super) const PROBE: &str = "
            clock_timestamp(), pid,
            (extract(epoch FROM backend_start - '2000-01-01 00:00:00+00') * 1000000)::bigint,
            ARRAY(SELECT extract(epoch FROM current_setting(name)::interval)::float8 FROM unnest($1::text[]) AS name),
-           current_setting('synchronous_commit')
+           current_setting('synchronous_commit'), current_setting('search_path')
     FROM pg_control_system(), pg_stat_get_activity(pg_backend_pid())";
 
 /// What a server said of itself, and when.

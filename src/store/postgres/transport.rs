@@ -2,6 +2,8 @@
 //!
 //! bb8-postgres leaves a connection's task to itself. Once its client is dropped, the task waits for answers that are
 //! outstanding, and a server that hangs gives none: so the session holds a [`Line`], and cuts it when it is dropped.
+//!
+//! Until the server has let the client in, the bytes are read along: one that asks for the password in clear text gets none.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -42,6 +44,7 @@ pub(super) struct Hold(Arc<Line>);
 /// A connection's bytes.
 pub(super) struct Stream {
     bytes: Either<Socket, Box<Encrypted>>,
+    greeting: Greeting,
     line: Arc<Line>,
     was_warned: bool,
 }
@@ -85,8 +88,53 @@ impl TlsConnect<Socket> for Transport {
                 }
                 None => Either::Left(socket),
             };
-            Ok(Stream { bytes, line: self.line, was_warned: false })
+            Ok(Stream { bytes, greeting: Greeting::default(), line: self.line, was_warned: false })
         })
+    }
+}
+
+/// What a server says before it lets a client in: messages of a letter, a length and a content.
+#[derive(Default)]
+struct Greeting {
+    /// The start of the message that is being read.
+    start: Vec<u8>,
+    /// The bytes of it that are still to come.
+    rest: usize,
+    is_over: bool,
+}
+
+impl Greeting {
+    /// Asks how the client proves who it is, or lets it in, as the number behind the length says.
+    const AUTHENTICATION: u8 = b'R';
+
+    /// Reads further bytes.
+    fn read(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for &byte in bytes {
+            if self.is_over {
+                break;
+            }
+            if self.rest > 0 {
+                self.rest -= 1;
+                continue;
+            }
+            self.start.push(byte);
+            let &[letter, a, b, c, d, ref number @ ..] = self.start.as_slice() else { continue };
+            match (letter, number) {
+                (Self::AUTHENTICATION, [0, 0, 0, 0]) => self.is_over = true,
+                (Self::AUTHENTICATION, [0, 0, 0, 3]) => {
+                    let problem =
+                        "the server asks for the password in clear text: use scram-sha-256 in its pg_hba.conf";
+                    return Err(io::Error::other(problem));
+                }
+                (Self::AUTHENTICATION, [] | [_] | [_, _] | [_, _, _]) => continue,
+                _ => {}
+            }
+            // The length counts itself.
+            let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+            self.rest = length.saturating_sub(4 + number.len());
+            self.start.clear();
+        }
+        Ok(())
     }
 }
 
@@ -101,8 +149,10 @@ impl TlsStream for Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let polled = Pin::new(&mut self.bytes).poll_read(cx, buffer);
         if polled.is_ready() {
+            self.greeting.read(&buffer.filled()[before..])?;
             return polled;
         }
         self.line.reader.register(cx.waker());

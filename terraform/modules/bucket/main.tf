@@ -48,7 +48,7 @@ resource "aws_s3_bucket_object_lock_configuration" "this" {
 
   rule {
     default_retention {
-      mode = "GOVERNANCE"
+      mode = var.lock_mode
       days = var.lock_days
     }
   }

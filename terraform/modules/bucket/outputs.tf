@@ -8,3 +8,8 @@ output "arn" {
   description = "ARN of the bucket."
   value       = aws_s3_bucket.this.arn
 }
+
+output "lock" {
+  description = "How versions are locked: GOVERNANCE or COMPLIANCE; null for not."
+  value       = one(aws_s3_bucket_object_lock_configuration.this[*].rule[0].default_retention[0].mode)
+}

@@ -41,6 +41,17 @@ variable "lock_days" {
   }
 }
 
+variable "lock_mode" {
+  description = "GOVERNANCE: who may bypass the lock can delete a version. COMPLIANCE: nobody can."
+  type        = string
+  default     = "GOVERNANCE"
+
+  validation {
+    condition     = contains(["GOVERNANCE", "COMPLIANCE"], var.lock_mode)
+    error_message = "A lock is GOVERNANCE or COMPLIANCE: set lock_mode to one of them."
+  }
+}
+
 variable "keep_replaced_days" {
   description = "Days after which replaced or deleted versions are really gone."
   type        = number

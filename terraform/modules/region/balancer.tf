@@ -64,8 +64,9 @@ resource "aws_lb" "this" {
   enable_deletion_protection = true
   tags                       = { Name = local.prefix }
 
+  # A name of a user is in each path, and the balancer can neither leave the path out nor use our key.
   access_logs {
-    enabled = true
+    enabled = var.access_log_days != null
     bucket  = module.bucket["logs"].name
     prefix  = "balancer"
   }

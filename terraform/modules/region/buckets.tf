@@ -1,15 +1,16 @@
 # All buckets of the region. Their names are known without asking the other region.
 
 locals {
+  lock_days = 30
   buckets = {
     # pgBackRest of both regions writes here. What it deletes is kept until the lock and the lifecycle let go.
-    backup = { lock_days = 30, keep_replaced_days = 35, expire_days = null, policies = [] }
+    backup = { lock_days = local.lock_days, keep_replaced_days = 35, expire_days = null, policies = [] }
     # Copies of the other region's backups, on which no host has any right.
-    copies = { lock_days = 30, keep_replaced_days = 35, expire_days = 35, policies = [] }
+    copies = { lock_days = local.lock_days, keep_replaced_days = 35, expire_days = 35, policies = [] }
     # Our Debian packages, for hosts of this network.
     apt = { lock_days = null, keep_replaced_days = 90, expire_days = null, policies = [data.aws_iam_policy_document.read_apt.json] }
-    # What the balancer saw: addresses and names of users, so not for long.
-    logs = { lock_days = null, keep_replaced_days = 1, expire_days = 30, policies = [data.aws_iam_policy_document.write_logs.json] }
+    # What the balancer saw, if that is asked for: addresses and names of users, so not for long.
+    logs = { lock_days = null, keep_replaced_days = 1, expire_days = coalesce(var.access_log_days, 1), policies = [data.aws_iam_policy_document.write_logs.json] }
   }
   bucket_arns = { for name in ["backup", "copies", "apt", "logs"] : name => "${local.arn}:s3:::${local.project}-${name}-${local.account}-${local.region}" }
 }
@@ -21,6 +22,7 @@ module "bucket" {
   encryption         = contains(["apt", "logs"], each.key) ? "AES256" : "aws:kms"
   key_arn            = contains(["apt", "logs"], each.key) ? null : local.key_arn
   lock_days          = each.value.lock_days
+  lock_mode          = var.backup_lock
   keep_replaced_days = each.value.keep_replaced_days
   expire_days        = each.value.expire_days
   policies           = each.value.policies

@@ -2,14 +2,9 @@
 
 locals {
   ecs = var.ecs == null ? 0 : 1
-  # The service reads secrets from files, and ECS hands them over as variables: a first container, which ends before the
-  # service starts, writes them into the task's own encrypted storage.
-  secrets_folder = "/run/secrets"
-  write_secrets = join(" && ", concat(
-    ["umask 0377"],
-    [for name, variable in local.secret_variables : "printf %s \"$${${variable}}\" > \"$${FOLDER}/${name}\""],
-    ["chown 65532:65532 \"$${FOLDER}\"/*"],
-  ))
+  # The service reads secrets from files, and ECS hands them over as variables: a first container of the same image, which ends
+  # before the service starts, writes them into the task's own encrypted storage.
+  secrets_folder   = "/run/secrets"
   secret_variables = { for name in keys(local.secrets) : name => upper(replace(name, "-", "_")) }
   task_logs = {
     logDriver = "awslogs"
@@ -47,15 +42,16 @@ resource "aws_ecs_task_definition" "this" {
 
   container_definitions = jsonencode([
     {
-      name             = "secrets"
-      image            = var.ecs.shell_image
-      essential        = false
-      entryPoint       = ["/bin/sh", "-c"]
-      command          = [local.write_secrets]
-      environment      = [{ name = "FOLDER", value = local.secrets_folder }]
-      secrets          = [for name, variable in local.secret_variables : { name = variable, valueFrom = local.secrets[name] }]
-      mountPoints      = [{ sourceVolume = "secrets", containerPath = local.secrets_folder, readOnly = false }]
-      logConfiguration = local.task_logs
+      name      = "secrets"
+      image     = var.ecs.image
+      essential = false
+      # The folder is root's; the files are for the user of the image.
+      user                   = "0"
+      command                = ["write-secrets", local.secrets_folder, "65532"]
+      readonlyRootFilesystem = true
+      secrets                = [for name, variable in local.secret_variables : { name = variable, valueFrom = local.secrets[name] }]
+      mountPoints            = [{ sourceVolume = "secrets", containerPath = local.secrets_folder, readOnly = false }]
+      logConfiguration       = local.task_logs
     },
     {
       name                   = local.project
@@ -63,7 +59,7 @@ resource "aws_ecs_task_definition" "this" {
       essential              = true
       dependsOn              = [{ containerName = "secrets", condition = "SUCCESS" }]
       readonlyRootFilesystem = true
-      portMappings           = [for port in [8080, 9080] : { containerPort = port, protocol = "tcp" }]
+      portMappings           = [{ containerPort = 8080, protocol = "tcp" }]
       environment = [for name, value in merge(local.settings, {
         DATABASE_CA_FILE       = "${local.secrets_folder}/database-ca"
         DATABASE_PASSWORD_FILE = "${local.secrets_folder}/database-password"
@@ -104,7 +100,7 @@ resource "aws_ecs_service" "this" {
 }
 
 data "aws_iam_policy_document" "start_task" {
-  source_policy_documents = [data.aws_iam_policy_document.read_secrets.json]
+  source_policy_documents = [data.aws_iam_policy_document.read_secrets["task"].json]
 
   statement {
     actions   = ["ecr:GetAuthorizationToken"]

@@ -6,6 +6,7 @@ locals {
     {
       ssm = ["ssm:GetParameter", "ssm:GetParameters"]
       sns = ["sns:Publish"]
+      ec2 = ["ec2:DescribeInstances"]
     },
     var.ecs == null ? {} : {
       logs      = ["logs:CreateLogStream", "logs:PutLogEvents"]
@@ -120,11 +121,12 @@ resource "aws_vpc_endpoint" "peer_s3" {
 }
 
 resource "aws_vpc_endpoint" "this" {
-  for_each            = local.endpoints
-  vpc_id              = aws_vpc.this.id
-  vpc_endpoint_type   = "Interface"
-  service_name        = "com.amazonaws.${local.region}.${each.key}"
-  subnet_ids          = local.subnet_ids.service
+  for_each          = local.endpoints
+  vpc_id            = aws_vpc.this.id
+  vpc_endpoint_type = "Interface"
+  service_name      = "com.amazonaws.${local.region}.${each.key}"
+  # Where one host calls alone, the endpoint stands in its zone.
+  subnet_ids          = each.key == "ec2" ? [aws_subnet.this["service${local.hosts.monitor.zone}"].id] : local.subnet_ids.service
   security_group_ids  = [aws_security_group.this["endpoints"].id]
   private_dns_enabled = true
   policy              = data.aws_iam_policy_document.endpoint[each.key].json

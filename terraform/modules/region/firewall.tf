@@ -33,7 +33,7 @@ locals {
       database_node   = { from = "monitoring", to = "database", ports = [9100, 9100], why = "Metrics of database hosts" }
       database_sql    = { from = "monitoring", to = "database", ports = [9187, 9187], why = "Metrics of PostgreSQL" }
       patroni_metrics = { from = "monitoring", to = "database", ports = [8008, 8008], why = "Metrics of Patroni" }
-      etcd_metrics    = { from = "monitoring", to = "database", ports = [2379, 2379], why = "Metrics of etcd" }
+      etcd_metrics    = { from = "monitoring", to = "database", ports = [2381, 2381], why = "Metrics of etcd" }
       database_logs   = { from = "database", to = "monitoring", ports = [19532, 19532], why = "Logs" }
       service_logs    = { from = "service", to = "monitoring", ports = [19532, 19532], why = "Logs" }
       database_shell  = { from = "shell", to = "database", ports = [22, 22], why = "Playbooks" }

@@ -3,7 +3,7 @@
 locals {
   roles = merge(
     {
-      service    = { trusted = "ec2", policy = data.aws_iam_policy_document.read_secrets.json }
+      service    = { trusted = "ec2", policy = data.aws_iam_policy_document.read_secrets["host"].json }
       database   = { trusted = "ec2", policy = data.aws_iam_policy_document.keep_backups.json }
       monitoring = { trusted = "ec2", policy = data.aws_iam_policy_document.alert.json }
       flow-logs  = { trusted = "vpc-flow-logs", policy = data.aws_iam_policy_document.write_flow_logs.json }
@@ -87,6 +87,18 @@ data "aws_iam_policy_document" "alert" {
   statement {
     actions   = ["sns:Publish"]
     resources = [aws_sns_topic.alarms.arn]
+  }
+
+  # Prometheus finds the service hosts. The action knows no single instance.
+  statement {
+    actions   = ["ec2:DescribeInstances"]
+    resources = ["*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:RequestedRegion"
+      values   = [local.region]
+    }
   }
 
   statement {

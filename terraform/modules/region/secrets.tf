@@ -1,15 +1,18 @@
 # Secrets are written to the parameter store by the deploy, in each region, and read by hosts: none is in a state.
 
 locals {
-  secrets = { for name in ["database-password", "database-ca"] :
-    name => "${local.arn}:ssm:${local.region}:${local.account}:parameter/${local.project}/${name}"
-  }
+  secrets = { for name in ["database-password", "database-ca"] : name => "${local.parameters}/${name}" }
+  # A host shows the monitoring host a certificate; nobody watches a task that way.
+  secrets_of = { task = values(local.secrets), host = concat(values(local.secrets), ["${local.parameters}/service-identity"]) }
+  parameters = "${local.arn}:ssm:${local.region}:${local.account}:parameter/${local.project}"
 }
 
 data "aws_iam_policy_document" "read_secrets" {
+  for_each = local.secrets_of
+
   statement {
     actions   = ["ssm:GetParameter", "ssm:GetParameters"]
-    resources = values(local.secrets)
+    resources = each.value
   }
 
   statement {
@@ -19,7 +22,7 @@ data "aws_iam_policy_document" "read_secrets" {
     condition {
       test     = "StringEquals"
       variable = "kms:EncryptionContext:PARAMETER_ARN"
-      values   = values(local.secrets)
+      values   = each.value
     }
   }
 }

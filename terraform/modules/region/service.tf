@@ -5,10 +5,14 @@ locals {
   # by address, own region first, so that no name server is needed to reach them; their certificates hold the addresses.
   database_hosts = flatten([for region in [var.name, var.peer.name] : values(local.databases[region])[*].address])
   settings = {
-    DATABASE_URL           = "postgres://dob@${join(",", local.database_hosts)}/dob"
+    DATABASE_URL           = "postgres://dob@${join(",", local.database_hosts)}/dob?channel_binding=require"
     DOB_API_LISTEN         = "0.0.0.0:8080"
-    DOB_API_ADMIN_LISTEN   = "0.0.0.0:9080"
     DOB_API_WRITE_PATIENCE = "30s"
+  }
+  # What an image needs besides: who may ask for its figures and gets its logs, by its certificate's name and by address.
+  host_settings = {
+    DOB_API_MONITOR = "${var.name}-monitor/${cidrhost(cidrsubnet(var.cidr, 8, tonumber(local.hosts.monitor.zone)), local.monitoring_byte)}"
+    DOB_API_THREADS = local.threads
   }
   # With one thread, a busy host shows half of its two processors: at the target, not above it, and the group would not grow.
   threads  = local.catalogue.processors[local.size.service]
@@ -21,7 +25,7 @@ resource "aws_launch_template" "service" {
   description   = "Service hosts; each roll-out is a version of its own"
   image_id      = var.image
   instance_type = local.types.service
-  user_data     = base64encode(join("", [for name, value in merge(local.settings, { DOB_API_THREADS = local.threads }) : "${name}=${value}\n"]))
+  user_data     = base64encode(join("", [for name, value in merge(local.settings, local.host_settings) : "${name}=${value}\n"]))
   tags          = { Name = local.prefix, Role = "service" }
 
   instance_initiated_shutdown_behavior = "terminate"

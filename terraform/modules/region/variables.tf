@@ -125,11 +125,10 @@ variable "image" {
 }
 
 variable "ecs" {
-  description = "Containers to run as well, or instead: the service's image, an image with a shell that puts secrets in place, and the percentage of requests; null for none."
+  description = "Containers to run as well, or instead: the service's image and the percentage of requests; null for none."
   type = object({
-    image       = string
-    shell_image = string
-    weight      = number
+    image  = string
+    weight = number
   })
   default = null
 
@@ -139,8 +138,8 @@ variable "ecs" {
   }
 
   validation {
-    condition     = var.ecs == null ? true : alltrue([for image in [var.ecs.image, var.ecs.shell_image] : can(regex("@sha256:[0-9a-f]{64}$", image))])
-    error_message = "Container images are named by their digest, as in …/dob-api@sha256:…, so that all tasks run the same."
+    condition     = var.ecs == null ? true : can(regex("@sha256:[0-9a-f]{64}$", var.ecs.image))
+    error_message = "A container image is named by its digest, as in …/dob-api@sha256:…, so that all tasks run the same."
   }
 
   validation {
@@ -185,5 +184,27 @@ variable "alarm_email" {
   validation {
     condition     = var.alarm_email == null ? true : can(regex("^[^@ ]+@[^@ ]+\\.[^@ ]+$", var.alarm_email))
     error_message = "The address for alarms is written like ops@example.com."
+  }
+}
+
+variable "access_log_days" {
+  description = "Days that the balancer's access logs are kept, which hold addresses and names of users; null for no such logs."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.access_log_days == null ? true : var.access_log_days >= 1 && var.access_log_days <= 30
+    error_message = "Logs with names of people are kept for 1 to 30 days; null for no such logs."
+  }
+}
+
+variable "backup_lock" {
+  description = "GOVERNANCE: an administrator can lift the lock of backups. COMPLIANCE: nobody can, nor destroy their buckets, for 30 days."
+  type        = string
+  default     = "GOVERNANCE"
+
+  validation {
+    condition     = contains(["GOVERNANCE", "COMPLIANCE"], var.backup_lock)
+    error_message = "The lock of backups is GOVERNANCE or COMPLIANCE."
   }
 }

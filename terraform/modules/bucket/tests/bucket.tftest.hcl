@@ -119,3 +119,26 @@ run "a_bucket_has_one_rule_that_expires_objects" {
     error_message = "two rules expire the same objects"
   }
 }
+
+run "a_lock_that_nobody_can_lift" {
+  command = plan
+
+  variables {
+    lock_days = 30
+    lock_mode = "COMPLIANCE"
+  }
+
+  assert {
+    condition     = aws_s3_bucket_object_lock_configuration.this[0].rule[0].default_retention[0].mode == "COMPLIANCE"
+    error_message = "an administrator could lift the lock"
+  }
+}
+
+run "a_lock_of_another_kind_is_refused" {
+  command         = plan
+  expect_failures = [var.lock_mode]
+
+  variables {
+    lock_mode = "compliance"
+  }
+}

@@ -156,7 +156,7 @@ run "a_weight_above_a_hundred_is_refused" {
   expect_failures = [var.ecs]
 
   variables {
-    ecs = { image = "r/dob-api@sha256:0000000000000000000000000000000000000000000000000000000000000000", shell_image = "r/sh@sha256:0000000000000000000000000000000000000000000000000000000000000000", weight = 101 }
+    ecs = { image = "r/dob-api@sha256:0000000000000000000000000000000000000000000000000000000000000000", weight = 101 }
   }
 }
 
@@ -165,7 +165,7 @@ run "a_broken_weight_is_refused" {
   expect_failures = [var.ecs]
 
   variables {
-    ecs = { image = "r/dob-api@sha256:0000000000000000000000000000000000000000000000000000000000000000", shell_image = "r/sh@sha256:0000000000000000000000000000000000000000000000000000000000000000", weight = 0.5 }
+    ecs = { image = "r/dob-api@sha256:0000000000000000000000000000000000000000000000000000000000000000", weight = 0.5 }
   }
 }
 
@@ -174,7 +174,7 @@ run "containers_by_a_tag_is_refused" {
   expect_failures = [var.ecs]
 
   variables {
-    ecs = { image = "r/dob-api:latest", shell_image = "r/sh@sha256:0000000000000000000000000000000000000000000000000000000000000000", weight = 100 }
+    ecs = { image = "r/dob-api:latest", weight = 100 }
   }
 }
 
@@ -183,7 +183,7 @@ run "requests_to_nobody_is_refused" {
   expect_failures = [var.ecs]
 
   variables {
-    ecs = { image = "r/dob-api@sha256:0000000000000000000000000000000000000000000000000000000000000000", shell_image = "r/sh@sha256:0000000000000000000000000000000000000000000000000000000000000000", weight = 50 }
+    ecs = { image = "r/dob-api@sha256:0000000000000000000000000000000000000000000000000000000000000000", weight = 50 }
   }
 }
 
@@ -266,5 +266,23 @@ run "a_rate_limit_that_blocks_clients_behind_one_address_is_refused" {
 
   variables {
     rate_limit = 30
+  }
+}
+
+run "logs_with_names_for_longer_than_a_month_is_refused" {
+  command         = plan
+  expect_failures = [var.access_log_days]
+
+  variables {
+    access_log_days = 31
+  }
+}
+
+run "a_lock_of_backups_that_there_is_not_is_refused" {
+  command         = plan
+  expect_failures = [var.backup_lock]
+
+  variables {
+    backup_lock = "NONE"
   }
 }

@@ -68,6 +68,41 @@ run "a_region_without_settings_has_no_extras" {
   }
 }
 
+run "names_of_people_are_logged_nowhere_unless_that_is_asked_for" {
+  command = plan
+
+  assert {
+    condition     = !aws_lb.this.access_logs[0].enabled
+    error_message = "the balancer logs the names of users"
+  }
+}
+
+run "access_logs_that_are_asked_for_are_kept_that_long" {
+  command = plan
+
+  variables {
+    access_log_days = 7
+  }
+
+  assert {
+    condition     = aws_lb.this.access_logs[0].enabled && local.buckets.logs.expire_days == 7 && local.buckets.logs.keep_replaced_days == 1
+    error_message = "the balancer logs nothing, or its logs are kept for another time"
+  }
+}
+
+run "backups_can_be_locked_against_everybody" {
+  command = plan
+
+  variables {
+    backup_lock = "COMPLIANCE"
+  }
+
+  assert {
+    condition     = alltrue([for name in ["backup", "copies"] : local.buckets[name].lock_days == 30 && module.bucket[name].lock == "COMPLIANCE"])
+    error_message = "somebody could delete backups or their copies"
+  }
+}
+
 run "a_rate_limit_makes_a_web_firewall" {
   command = plan
 
@@ -115,9 +150,9 @@ run "an_image_makes_service_hosts" {
 
   assert {
     condition     = base64decode(aws_launch_template.service[0].user_data) == <<-EOT
-      DATABASE_URL=postgres://dob@10.0.1.11,10.0.2.11,10.0.3.11,10.1.1.11,10.1.2.11,10.1.3.11/dob
-      DOB_API_ADMIN_LISTEN=0.0.0.0:9080
+      DATABASE_URL=postgres://dob@10.0.1.11,10.0.2.11,10.0.3.11,10.1.1.11,10.1.2.11,10.1.3.11/dob?channel_binding=require
       DOB_API_LISTEN=0.0.0.0:8080
+      DOB_API_MONITOR=a-monitor/10.0.1.31
       DOB_API_THREADS=2
       DOB_API_WRITE_PATIENCE=30s
     EOT
@@ -144,7 +179,7 @@ run "containers_share_the_requests_by_their_weight" {
 
   variables {
     image = "ami-0123456789abcdef0"
-    ecs   = { image = "r/dob-api@sha256:0000000000000000000000000000000000000000000000000000000000000000", shell_image = "r/shell@sha256:0000000000000000000000000000000000000000000000000000000000000000", weight = 30 }
+    ecs   = { image = "r/dob-api@sha256:0000000000000000000000000000000000000000000000000000000000000000", weight = 30 }
   }
 
   assert {
@@ -172,7 +207,7 @@ run "containers_alone_need_no_hosts" {
   command = plan
 
   variables {
-    ecs = { image = "r/dob-api@sha256:0000000000000000000000000000000000000000000000000000000000000000", shell_image = "r/shell@sha256:0000000000000000000000000000000000000000000000000000000000000000", weight = 100 }
+    ecs = { image = "r/dob-api@sha256:0000000000000000000000000000000000000000000000000000000000000000", weight = 100 }
   }
 
   assert {

@@ -10,26 +10,25 @@ answers only once this is gone).
 
 import datetime
 import http.server
+import ipaddress
 import json
-import os
 import pathlib
+import re
 import secrets
 import ssl
 import sys
 import threading
 import time
 import urllib.parse
-import urllib.request
 
-import boto3
 import botocore.auth
 import botocore.awsrequest
 import botocore.credentials
-from moto.server import ThreadedMotoServer
 
 STATE, CERTIFICATE = sys.argv[1:]
-os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 tokens = set()
+# What a client of AWS wants to know of a session besides its keys.
+VALID = {"Code": "Success", "Type": "AWS-HMAC", "LastUpdated": "2026-01-01T00:00:00Z", "Expiration": "2099-01-01T00:00:00Z"}
 
 
 def state():
@@ -39,10 +38,11 @@ def state():
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def answer(self, status, body=""):
+    def answer(self, status, body="", **headers):
         content = (body if isinstance(body, str) else json.dumps(body)).encode()
         self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
+        for name, value in {"Content-Length": len(content), **headers}.items():
+            self.send_header(name, str(value))
         self.end_headers()
         self.wfile.write(content)
 
@@ -56,7 +56,8 @@ class Metadata(Handler):
         if "disabled" in state():
             return self.answer(403)
         tokens.add(secrets.token_hex(28))
-        return self.answer(200, list(tokens)[-1])
+        # A client of AWS takes no token without its time to live.
+        return self.answer(200, list(tokens)[-1], **{"X-aws-ec2-metadata-token-ttl-seconds": 300})
 
     def do_GET(self):
         if self.headers.get("X-aws-ec2-metadata-token") not in tokens:
@@ -68,53 +69,44 @@ class Metadata(Handler):
             "/latest/meta-data/placement/region": now["region"],
             "/latest/meta-data/services/domain": "amazonaws.com",
             "/latest/meta-data/local-ipv4": self.client_address[0],
+            "/latest/meta-data/instance-id": identity(self.client_address[0]),
             roles: now.get("role"),
-            f"{roles}{now.get('role')}": now.get("stolen", now["session"]),
+            f"{roles}{now.get('role')}": now.get("stolen", {**now["session"], **VALID}),
         }
-        if self.path == "/latest/meta-data/instance-id":
-            known[self.path] = instances.identity(self.client_address[0])
         found = known.get(self.path)
         return self.answer(404) if found is None else self.answer(200, found)
 
 
-class Instances:
-    """The instances of the region, by an emulator of its own behind the door that checks who asks."""
+def identity(address):
+    return f"i-{int(ipaddress.ip_address(address)):017x}"
 
-    def __init__(self):
-        self.server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-        self.server.start()
-        self.url = "http://{}:{}".format(*self.server.get_host_and_port())
-        self.running, self.one = {}, threading.Lock()
 
-    def settle(self, region, wanted):
-        """Launches what is to run, with the address that it has, and terminates what is not."""
-        with self.one:
-            ec2 = boto3.client("ec2", region_name=region, endpoint_url=self.url)
-            for address in [address for address in self.running if address not in wanted]:
-                ec2.terminate_instances(InstanceIds=[self.running.pop(address)])
-            for address, tags in wanted.items():
-                if address not in self.running:
-                    subnet = self.subnet(ec2, address)
-                    given = [{"ResourceType": "instance", "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}]
-                    place = {"SubnetId": subnet, "PrivateIpAddress": address, "TagSpecifications": given}
-                    made = ec2.run_instances(ImageId="ami-12345678", MinCount=1, MaxCount=1, **place)
-                    self.running[address] = made["Instances"][0]["InstanceId"]
+def instance(region, address, tags):
+    """An instance that runs, as EC2 describes it."""
+    named = "".join(f"<item><key>{key}</key><value>{value}</value></item>" for key, value in tags.items())
+    facts = {"instanceId": identity(address), "imageId": "ami-12345678", "instanceType": "t3.micro", "architecture": "x86_64"}
+    facts |= {"privateIpAddress": address, "vpcId": "vpc-1", "subnetId": "subnet-1"}
+    told = "".join(f"<{name}>{value}</{name}>" for name, value in facts.items())
+    told += "<instanceState><code>16</code><name>running</name></instanceState>"
+    return f"<item>{told}<placement><availabilityZone>{region}a</availabilityZone></placement><tagSet>{named}</tagSet></item>"
 
-    @staticmethod
-    def subnet(ec2, address):
-        block = f"{address.rpartition('.')[0]}.0/24"
-        vpc = ec2.create_vpc(CidrBlock=block)["Vpc"]["VpcId"]
-        return ec2.create_subnet(VpcId=vpc, CidrBlock=block)["Subnet"]["SubnetId"]
 
-    def identity(self, address):
-        now = state()
-        self.settle(now["region"], now.get("instances", {}))
-        return self.running.get(address, "i-0123456789abcdef0")
-
-    def answer(self, region, headers, body):
-        self.settle(region, state().get("instances", {}))
-        request = urllib.request.Request(self.url, body, {name: headers[name] for name in ("Authorization", "Content-Type", "X-Amz-Date")})
-        return urllib.request.urlopen(request).read().decode()
+def described(region, instances, asked):
+    """The answer to DescribeInstances: those that every filter lets through. A filter that is not known lets nothing through."""
+    filters = {}
+    for name, (value,) in asked.items():
+        if found := re.fullmatch(r"Filter\.(\d+)\.Value\.\d+", name):
+            filters.setdefault(asked[f"Filter.{found[1]}.Name"][0], set()).add(value)
+    known = {
+        address: {"instance-state-name": "running"} | {f"tag:{key}": value for key, value in tags.items()} for address, tags in instances.items()
+    }
+    there = [address for address, facts in known.items() if all(facts.get(name) in values for name, values in filters.items())]
+    items = "".join(
+        f"<item><reservationId>r-{number}</reservationId><ownerId>123456789012</ownerId>"
+        f"<instancesSet>{instance(region, address, instances[address])}</instancesSet></item>"
+        for number, address in enumerate(there)
+    )
+    return f'<DescribeInstancesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><reservationSet>{items}</reservationSet></DescribeInstancesResponse>'
 
 
 class Region(Handler):
@@ -143,12 +135,13 @@ class Region(Handler):
         return self.answer(200, {"Parameter": {"Name": wanted["Name"], "Type": "SecureString", "Value": value}})
 
     def compute(self, body, now):
-        action = urllib.parse.parse_qs(body.decode())["Action"][0]
+        asked = urllib.parse.parse_qs(body.decode())
+        action = asked["Action"][0]
         problem = self.forged(body, now, "ec2") or (f"not authorized to perform: ec2:{action}" if action not in now["actions"] else None)
         if problem:
             error = f"<Error><Code>UnauthorizedOperation</Code><Message>{problem}</Message></Error>"
             return self.answer(403, f"<Response><Errors>{error}</Errors><RequestID>1</RequestID></Response>")
-        return self.answer(200, instances.answer(now["region"], self.headers, body))
+        return self.answer(200, described(now["region"], now["instances"], asked))
 
     def forged(self, body, now, service):
         """Says what is wrong with the signature, by computing it with botocore's own signer."""
@@ -173,7 +166,6 @@ class Region(Handler):
         return None if secrets.compare_digest(expected, sent["Signature"]) else "The request signature does not match"
 
 
-instances = Instances()
 metadata = http.server.ThreadingHTTPServer(("169.254.169.254", 80), Metadata)
 store = http.server.ThreadingHTTPServer(("0.0.0.0", 443), Region)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -18,6 +18,8 @@ USER_DATA = f"DATABASE_URL=postgres://dob_api@{DATABASE}/dob_api\nDOB_API_MONITO
 # One host that is not of the service, and one of another project: neither is to be asked.
 OTHERS = {f"{SUBNET}.71": TAGS | {"Role": "database"}, f"{SUBNET}.72": TAGS | {"Project": "another"}}
 LISTED = dict.fromkeys(ADDRESSES.values(), TAGS) | OTHERS
+# A shell finds it by itself.
+LOGS = ("/usr/local/bin/dob-api-logs",)
 BIN = pathlib.Path(sys.prefix) / "bin"
 AUTHORITIES = "etc/ssl/certs/ca-certificates.crt"
 
@@ -112,6 +114,10 @@ def test_hosts_are_found_by_their_tags_and_asked_over_tls(monitor, hosts):
     ends = asked(monitor, 'dob_certificate_end_timestamp_seconds{server="service"}')
     assert {labels["instance"] for labels, _ in ends} == names and all(time.time() < end < time.time() + 3 * 86400 for _, end in ends)
     assert "ServiceUnknown" not in firing(monitor)
+    # Each collector gives what it is there for: one that fails is an error in the log each time that it is asked.
+    assert asked(monitor, "node_scrape_collector_success == 0") == []
+    units = {labels["name"] for labels, _ in asked(monitor, 'node_systemd_unit_state{state="active"} == 1')}
+    assert "dob-api.service" in units
 
 
 def test_nobody_but_the_monitoring_host_learns_a_figure(monitor, hosts, network, authority):
@@ -131,11 +137,11 @@ def test_the_logs_of_each_host_arrive_in_files_of_its_own(monitor, hosts):
         host.run("logger", "--tag=trial", f"a line of {name}")
 
         def arrived(host=host, name=name):
-            found = monitor.run("dob-api-logs", f"_HOSTNAME={identity(host)}", "--identifier=trial", check=False)
+            found = monitor.run(*LOGS, f"_HOSTNAME={identity(host)}", "--identifier=trial", check=False)
             return f"a line of {name}" in found.stdout
 
         nspawn.wait_until(arrived, f"the line of {name}", 60)
-        found = monitor.run("dob-api-logs", f"_HOSTNAME={identity(host)}", "--unit=dob-api", "--lines=5").stdout
+        found = monitor.run(*LOGS, f"_HOSTNAME={identity(host)}", "--unit=dob-api", "--lines=5").stdout
         assert "serving" in found or "listening" in found
     files = {path.rpartition("/")[2] for path in monitor.shell("ls /var/lib/prometheus/journal").stdout.split()}
     assert {f"remote-127.{address.partition('.')[2]}.journal" for address in ADDRESSES.values()} <= files
@@ -187,13 +193,13 @@ def test_services_that_end_are_an_alert_and_hosts_that_are_gone_another(monitor,
     # One by its service alone, the other as a power cut takes it; the cloud takes both for running.
     last = identity(hosts["app2"])
     hosts["app2"].run("logger", "--tag=trial", "the last words")
-    nspawn.wait_until(lambda: "the last words" in monitor.run("dob-api-logs", f"_HOSTNAME={last}", check=False).stdout, "the last words", 60)
+    nspawn.wait_until(lambda: "the last words" in monitor.run(*LOGS, f"_HOSTNAME={last}", check=False).stdout, "the last words", 60)
     hosts["app1"].run("systemctl", "kill", "--signal=KILL", "dob-api.service")
     hosts["app1"].run("systemctl", "stop", "dob-api.service", "dob-api.socket")
     hosts["app2"].kill()
     nspawn.wait_until(lambda: "ServiceGone" in firing(monitor), "ServiceGone", 180)
     # What it logged stays when it is gone.
-    assert "the last words" in monitor.run("dob-api-logs", f"_HOSTNAME={last}").stdout
+    assert "the last words" in monitor.run(*LOGS, f"_HOSTNAME={last}").stdout
     cloud.set(user_data=USER_DATA, instances=OTHERS)
     nspawn.wait_until(lambda: asked(monitor, 'ALERTS{alertname="ServiceUnknown"}'), "no service is known", 180)
     assert asked(monitor, 'up{job="service"}') == []

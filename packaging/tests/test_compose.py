@@ -7,7 +7,7 @@ import re
 import pytest
 
 from conftest import TOP, VERSION
-from lab.hosts import nspawn
+from lab.hosts import nspawn, plan
 
 COMPOSE = TOP / "compose.yaml"
 DATABASE, SERVICE = re.findall(r"^    image: (\S+:\S+)$", COMPOSE.read_text(), re.M)[::-1]
@@ -60,7 +60,7 @@ class Trial:
         changes = (
             'ENTRYPOINT ["database-entrypoint"]',
             "VOLUME /var/lib/postgresql/data",
-            "ENV PATH=/usr/local/bin:/usr/lib/postgresql/17/bin:/usr/bin:/bin",
+            f"ENV PATH=/usr/local/bin:/usr/lib/postgresql/{plan.POSTGRESQL}/bin:/usr/bin:/bin",
         )
         self.run("podman", "import", "--quiet", *(part for change in changes for part in ("--change", change)), packed, DATABASE)
         packed.unlink()

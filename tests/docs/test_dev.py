@@ -26,7 +26,7 @@ RIGHT = {
     "publish": ["home/dob-api_1.0.0_amd64.raw"],
     "roll-out": ["1.0.0"],
 }
-SECTIONS = {"cluster": r"^    ([a-z-]+)  ", "infra": r"^  ([a-z]+) +(?:lets|makes|takes)"}
+SECTIONS = {"cluster": r"^    ([a-z-]+)  ", "infra": r"^  ([a-z]+) +\w"}
 
 
 @pytest.fixture(scope="module", params=["straight", "through a link from elsewhere", "on another system"])

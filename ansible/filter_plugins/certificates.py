@@ -3,7 +3,6 @@
 import datetime
 import pathlib
 
-from ansible.errors import AnsibleFilterError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
@@ -19,9 +18,9 @@ def load(authority_file, key_file):
         authority = x509.load_pem_x509_certificates(pathlib.Path(authority_file).read_bytes())[0]
         key = serialization.load_pem_private_key(pathlib.Path(key_file).read_bytes(), None)
     except (OSError, ValueError, TypeError) as error:
-        raise AnsibleFilterError(f"the authority cannot sign: {error}") from error
+        raise ValueError(f"the authority cannot sign: {error}") from error
     if key.public_key() != authority.public_key():
-        raise AnsibleFilterError(f"{key_file} is not the key of the first certificate in {authority_file}")
+        raise ValueError(f"{key_file} is not the key of the first certificate in {authority_file}")
     return authority, key
 
 

@@ -109,7 +109,7 @@ def user(cloud, tmp_path):  # noqa: F811
     """The environment of a user whose Python has nothing but itself."""
     for name in ("python", "python3"):
         bare = tmp_path / name
-        bare.write_text('#!/bin/sh\nexec /usr/bin/python3 -I -S "$@"\n')
+        bare.write_text('#!/bin/sh\nexec /usr/bin/python3 -E -s -S "$@"\n')
         bare.chmod(0o755)
     return cloud | {"PATH": f"{tmp_path}:/usr/bin:/bin"}
 
@@ -160,12 +160,14 @@ def test_playbooks_and_secrets_use_all_that_their_roles_are_granted(cloud, tmp_p
     test_a_host_gets_the_type_of_its_tag_and_runs_again(cloud)
     ask = ("-i", "inventories/aws", "--playbook-dir", ".", "-m", "ansible.builtin.debug", "-a", "var=patroni_superuser_password")
     assert run(cloud, BIN / "ansible", "b-db1", *ask).returncode == 0
-    (tmp_path / "ca.crt").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    certificate, key = tmp_path / "ca.crt", tmp_path / "ca.key"
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    assert run(cloud, "openssl", "req", "-x509", *curve, "-subj", "/CN=test", "-keyout", key, "-out", certificate).returncode == 0
     for region in ("eu-west-1", "eu-central-1"):
         ssm = client("ssm", region)
         ssm.delete_parameters(Names=[one["Name"] for one in ssm.describe_parameters()["Parameters"]])
-    written = run(cloud, sys.executable, TOP / "terraform/secrets", "--ca", tmp_path / "ca.crt")
+    written = run(cloud, sys.executable, TOP / "terraform/secrets", "--ca", certificate, "--ca-key", key)
     assert written.returncode == 0, written.stderr
     beside = set().union(*(permissions.BESIDE.get(action, set()) for action in permissions.recorded["database"]))
     assert permissions.recorded["database"] | beside | tunnel == permissions.granted("database")
-    assert permissions.granted("drill") == tunnel | {"ec2:DescribeInstances"}
+    assert permissions.granted("drill") == tunnel | {"ec2:DescribeInstances", "ec2:DescribeVpcs"}

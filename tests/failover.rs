@@ -209,7 +209,7 @@ fn a_user_that_one_replica_does_not_have_is_read_from_another() {
     let (mut primary, standby) = pair();
     let behind = primary.standby();
     // The other one answers first, so the lanes read from it.
-    let distant = Delay::new(&format!("127.0.0.1:{}", standby.port), Duration::from_millis(50));
+    let distant = Delay::new(&format!("127.0.0.1:{}", standby.port), Duration::from_millis(20));
     let hosts =
         [format!("127.0.0.1:{}", primary.port), distant.address().to_string(), format!("127.0.0.1:{}", behind.port)];
     let service = Launch::postgres(format!("postgres://postgres@{}/postgres", hosts.join(","))).start();

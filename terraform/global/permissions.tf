@@ -1,8 +1,11 @@
 # What each workflow may do.
 
 locals {
-  in_both_regions  = { test = "StringEquals", variable = "aws:RequestedRegion", values = [for region in local.regions : region.region] }
-  image_arns       = flatten([for region in local.regions : [for kind in ["image", "snapshot"] : "arn:aws:ec2:${region.region}::${kind}/*"]])
+  in_both_regions = { test = "StringEquals", variable = "aws:RequestedRegion", values = [for region in local.regions : region.region] }
+  image_arns      = flatten([for region in local.regions : [for kind in ["image", "snapshot"] : "arn:aws:ec2:${region.region}::${kind}/*"]])
+  launched_arns = flatten([for region in local.regions : [
+    for kind in ["instance", "key-pair", "network-interface", "security-group", "subnet", "volume"] : "arn:aws:ec2:${region.region}:${local.account}:${kind}/*"
+  ]])
   template_arns    = [for region in local.regions : "arn:aws:ec2:${region.region}:${local.account}:launch-template/*"]
   account_key_arns = [for region in local.regions : "arn:aws:kms:${region.region}:${local.account}:key/*"]
   secret_arns      = [for region in local.regions : "arn:aws:ssm:${region.region}:${local.account}:parameter/dob-api/*"]
@@ -264,9 +267,9 @@ data "aws_iam_policy_document" "deploy" {
   }
 
   statement {
-    sid           = "Launch"
-    actions       = ["ec2:RunInstances"]
-    not_resources = local.template_arns
+    sid       = "Launch"
+    actions   = ["ec2:RunInstances"]
+    resources = concat(local.image_arns, local.launched_arns)
 
     condition {
       test     = "ArnLike"

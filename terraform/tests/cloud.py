@@ -76,6 +76,8 @@ class Configuration:
         ignored = shutil.ignore_patterns(".terraform", "*.tfstate*", "*.tfvars", "*_override.tf", "backend.hcl", "__pycache__")
         shutil.copytree(HERE.parent, self.top, ignore=ignored)
         shutil.copy(HERE.parents[1] / "regions.json", folder)
+        # What signs certificates: `secrets` takes it from there.
+        shutil.copytree(HERE.parents[1] / "ansible/filter_plugins", folder / "ansible/filter_plugins", ignore=ignored)
         # Much of a command's time is its start, in which the provider describes itself: it need not be careful with memory.
         settings = {"TF_IN_AUTOMATION": "1", "TF_CLI_ARGS": "-no-color", "CHECKPOINT_DISABLE": "1", "GOGC": "400"}
         self.env = os.environ | settings | provider_settings(folder.parent) | (extra or {})

@@ -11,6 +11,10 @@ import cloud
 from ami.versions import Versions
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: not in the short form, which runs where nothing is named")
+
+
 def pytest_collection_modifyitems(items):
     """What looks at the configuration goes first: an apply, which mostly waits, is on its way meanwhile."""
     items.sort(key=lambda item: "applied" in item.fixturenames)

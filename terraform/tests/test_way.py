@@ -13,6 +13,8 @@ import cloud
 from test_undo import left
 from way import ELSEWHERE, STEPS, Way, typed
 
+# It takes a quarter of an hour.
+pytestmark = pytest.mark.long
 ROOTS = {"a": ("primary", "eu-west-1"), "b": ("failover", "eu-central-1")}
 
 

@@ -19,9 +19,10 @@ const PATH: &str = "-c search_path=public,pg_temp";
 
 /// A 204 is sent for what is durable. Statements are planned once: a server that first saw small batches would plan each of the
 /// large ones again. A plan that is kept must suit a table of any size, so it uses the primary key's index. A session may idle: a
-/// limit of 1 ms would end it before its first statement.
+/// limit of 1 ms would end it before its first statement. Compiling statements takes longer than carrying them out: a role that asks
+/// for it could let each one run into its limit.
 const OTHERS: &str = "-c synchronous_commit=on -c plan_cache_mode=force_generic_plan -c enable_seqscan=off \
-                      -c idle_session_timeout=0";
+                      -c idle_session_timeout=0 -c jit=off";
 
 /// A limit that came with PostgreSQL 17, which older servers would refuse among the options. It must go first.
 const LIFT: &str = "

@@ -63,7 +63,7 @@ run "a_region_without_settings_has_no_extras" {
   }
 
   assert {
-    condition     = toset(keys(aws_vpc_endpoint.this)) == toset(["ssm", "sns"])
+    condition     = toset(keys(aws_vpc_endpoint.this)) == toset(["ec2", "ssm", "sns"])
     error_message = "an endpoint is paid for that no host calls, or one is missing"
   }
 }

@@ -309,7 +309,7 @@ fn a_limit_of_open_files_that_is_too_low_to_serve_is_reported() {
     let ended = Ended::of(process::spawn(command));
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let sentence = ended.sentence(&["open files", "128", "LimitNOFILE"]);
-    let needed = sentence.split(' ').filter_map(|word| word.parse().ok()).max().unwrap();
+    let needed = sentence.split([' ', ':']).filter_map(|word| word.parse().ok()).max().unwrap();
     // What the sentence asks for is enough, and no more than was promised is admitted.
     let service = Launch::embedded().set("DOB_API_DRAIN_DELAY", "0ms").bind_as(limited(needed));
     until("it says how many are admitted", || service.log().contains("DOB_API_MAX_CONNECTIONS"));

@@ -70,7 +70,7 @@ def test_prometheus_takes_its_configuration(make, tmp_path, discovery):
     assert said.returncode == 0, said.stdout + said.stderr
     assert f"{len(RULES)} rule files found" in said.stdout
     jobs = {job["job_name"] for job in yaml.safe_load(made.read_text())["scrape_configs"]}
-    assert jobs - {"hosts", "prometheus", "alertmanager"} == ({"service", "service-node"} if discovery else set())
+    assert jobs - {"hosts", "patroni", "prometheus", "alertmanager"} == ({"service", "service-node"} if discovery else set())
 
 
 def test_own_hosts_are_asked_for_everything_and_the_other_region_for_its_members_alone(make):

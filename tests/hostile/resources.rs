@@ -56,7 +56,11 @@ fn when_file_descriptors_run_out_connections_wait_and_are_served_afterwards() {
 fn within_64_mb_two_thousand_clients_with_half_a_head_each_are_borne() {
     const CLIENTS: usize = 2000;
     process::raise_open_files(CLIENTS as u64 + 2000);
-    let service = Launch::embedded().set("DOB_API_MAX_CONNECTIONS", (CLIENTS + 10).to_string()).start();
+    // Sending and receiving one client after the other takes seconds on a busy machine.
+    let service = Launch::embedded()
+        .set("DOB_API_MAX_CONNECTIONS", (CLIENTS + 10).to_string())
+        .set("DOB_API_HEADER_TIMEOUT", "120s")
+        .start();
     limit(&service, &format!("--data={0}:{0}", 64 << 20));
     service.save("ada", date(1815, 12, 10));
     let mut clients = service.connections(CLIENTS);

@@ -9,6 +9,7 @@ host boots here, and no alarm rings by itself: a version with "broken" in its na
 import base64
 import datetime
 import hashlib
+import threading
 import uuid
 
 import moto.server
@@ -27,6 +28,7 @@ from moto.ec2.utils import parse_user_data
 
 puts = []  # the number of each block that arrived
 calls = []  # what an instance refresh was started with
+counting = threading.Lock()
 refuse_after = None  # how many blocks arrive before the connection is lost, as it were
 
 
@@ -50,13 +52,15 @@ def start(self, *args, **kwargs):
 
 
 def put(self, snapshot_id, block_index, block_data, checksum, checksum_algorithm, data_length):
-    if refuse_after is not None and len(puts) >= refuse_after:
-        refuse("no more blocks are taken", "AccessDeniedException")
     if self.snapshots[snapshot_id].status != "pending":
         refuse(f"{snapshot_id} is not pending")
     if len(block_data) != 512 * 1024 or checksum != encoded(hashlib.sha256(block_data).digest()):
         refuse(f"the checksum of block {block_index} does not match")
-    puts.append(int(block_index))
+    # Several blocks arrive at once.
+    with counting:
+        if refuse_after is not None and len(puts) >= refuse_after:
+            refuse("no more blocks are taken", "AccessDeniedException")
+        puts.append(int(block_index))
     return put_block(self, snapshot_id, block_index, block_data, checksum, checksum_algorithm, data_length)
 
 

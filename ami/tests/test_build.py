@@ -31,8 +31,8 @@ def test_the_same_inputs_give_the_same_bytes(image, tree, build, deb, owner, mon
     [
         (["--arch", "riscv64"], "there is no image for 'riscv64': choose amd64 or arm64"),
         (["--sources", "a", "--deb", "b"], "choose one of --sources and --deb"),
-        (["--sources", "/missing"], "there is no file /missing; './dev apt-repo' writes"),
-        (["--deb", "."], "--deb names no package for amd64, or more than one: './dev deb --arch amd64' makes one"),
+        (["--sources", "/missing"], "there is no file /missing: './dev apt-repo' writes"),
+        (["--deb", "."], "--deb matches no package for amd64, or several: './dev deb --arch amd64' builds one"),
         (["--deb"], "--deb needs a value; see --help"),
     ],
 )

@@ -1,5 +1,6 @@
 """What the tests share: an image, and the cloud that its hosts find themselves in."""
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -145,11 +146,19 @@ def granted():
     return re.findall(r'"ec2:(\w+)"', text)
 
 
+def both_authorities(ca):
+    """What `./dev infra secrets` writes: the authority, and that of the monitoring hosts, which comes of its key."""
+    spec = importlib.util.spec_from_file_location("certificates", TOP / "ansible/filter_plugins/certificates.py")
+    certificates = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(certificates)
+    return ca.read_text() + certificates.monitoring_authority(ca, f"{ca}.key")
+
+
 class Cloud:
     """What the instance finds there; tests change it as they like."""
 
     def __init__(self, file, authority):
-        self.file, self.ca, self.identity = file, authority.ca, authority("service").read_text()
+        self.file, self.authorities, self.identity = file, both_authorities(authority.ca), authority("service").read_text()
         self.set()
 
     def set(self, **changes):
@@ -162,7 +171,7 @@ class Cloud:
             "session": session,
             "parameters": {
                 "/dob-api/database-password": PASSWORD,
-                "/dob-api/database-ca": self.ca.read_text(),
+                "/dob-api/database-ca": self.authorities,
                 "/dob-api/service-identity": self.identity,
             },
             "instances": {},

@@ -14,6 +14,12 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "long: not in the short form, which runs where nothing is named")
 
 
+def pytest_collection_modifyitems(items):
+    # These leave another version behind: of the service, and of PostgreSQL.
+    last = ["test_roll_out.py", "test_version.py"]
+    items.sort(key=lambda item: last.index(item.path.name) if item.path.name in last else -1)
+
+
 @pytest.fixture(scope="session")
 def cluster():
     if kept := os.environ.get("CLUSTER_RUN"):

@@ -1,7 +1,5 @@
 """What a roll-out promises: no request fails, whether the new version is good or never becomes healthy."""
 
-import pytest
-
 from lab.trials.rehearsal import Rehearsal
 from lab.trials.versions import next_version
 
@@ -14,7 +12,6 @@ def versions(cluster):
     return {name: cluster.ssh(name, "dpkg-query --show --showformat '${Version}' dob-api") for name in names}
 
 
-@pytest.mark.long
 def test_hosts_are_replaced_twice_and_a_version_that_never_becomes_healthy_is_taken_back(whole):
     with Rehearsal(whole, "a", 1000, print) as under_load:
         for serving in (["a-app1b", "a-app2b"], ["a-app1", "a-app2"]):

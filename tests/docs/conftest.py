@@ -7,6 +7,10 @@ import subprocess
 TOP = pathlib.Path(__file__).resolve().parents[2]
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: not in the short form, which runs where nothing is named")
+
+
 def run(*command):
     """What a command says, run from the project's top folder."""
     return subprocess.run(command, cwd=TOP, check=True, capture_output=True, text=True, timeout=120).stdout

@@ -66,6 +66,8 @@ def advise(tmp_path):
         server.wait()
 
 
+# cargo-deny is built for minutes where it is not yet: `./dev advisories` runs in a workflow of its own.
+@pytest.mark.long
 def test_without_an_advisory_for_what_is_locked_it_is_silent_and_looks_at_every_lock(advise):
     ended = advise()
     assert (ended.returncode, ended.stderr) == (0, ""), ended
@@ -75,6 +77,7 @@ def test_without_an_advisory_for_what_is_locked_it_is_silent_and_looks_at_every_
     assert looked == locks | pins and {"Cargo.lock", "tools/lock.txt"} <= looked
 
 
+@pytest.mark.long
 def test_an_advisory_is_found_wherever_it_is_locked_with_its_fix(advise):
     ended = advise(crate_fixed="999.0.0", python_fixed="999.0")
     assert ended.returncode == 1 and ended.stderr.count("\n") == 1
@@ -85,6 +88,7 @@ def test_an_advisory_is_found_wherever_it_is_locked_with_its_fix(advise):
     assert locked | pinned == set(re.search(r"known vulnerabilities in (.*), see above", ended.stderr)[1].split())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("change", "said"),
     [({"GIT_CONFIG_KEY_0": "url.file:///nothing.insteadOf"}, "RustSec cannot be fetched"), ({"PIP_AUDIT_OSV_URL": "http://127.0.0.1:1"}, "OSV for")],

@@ -1,5 +1,6 @@
 """What the roles of the workflows are granted, held against AWS's own list of actions, resources and conditions."""
 
+import fnmatch
 import re
 
 import pytest
@@ -116,9 +117,10 @@ def test_a_deploy_launches_and_changes_the_template_of_the_service_hosts_alone(p
     tags = {"aws:ResourceTag/Project": "dob-api", "aws:ResourceTag/Role": "service"}
     (version,) = of(policies, "deploy", "ec2:CreateLaunchTemplateVersion")
     assert version["Condition"] == {"StringEquals": tags}
-    template, rest = sorted(of(policies, "deploy", "ec2:RunInstances"), key=lambda one: "NotResource" in one)
+    template, rest = sorted(of(policies, "deploy", "ec2:RunInstances"), key=lambda one: "ArnLike" in one["Condition"])
     assert template["Condition"] == {"StringEquals": tags}
-    assert set(listed(template["Resource"])) == set(listed(rest["NotResource"])) == set(listed(rest["Condition"]["ArnLike"]["ec2:LaunchTemplate"]))
+    assert set(listed(template["Resource"])) == set(listed(rest["Condition"]["ArnLike"]["ec2:LaunchTemplate"]))
+    assert not [arn for arn in rest["Resource"] if fnmatch.fnmatchcase(f"arn:aws:ec2:{cloud.REGIONS['a']}:123456789012:launch-template/lt-1", arn)]
     assert all(re.fullmatch(r"arn:aws:ec2:[\w-]+:\d{12}:launch-template/\*", arn) for arn in template["Resource"])
 
 

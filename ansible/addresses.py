@@ -1,6 +1,6 @@
 """Which hosts there are and where they stand, from regions.json alone, and which instances of the cloud stand there.
 
-A tag is no proof: whoever may tag could name another instance. An address within the network of a region is held by one instance.
+A tag is no proof: a role that may tag could name another instance. An address within the network of a region is held by one instance.
 """
 
 import ipaddress

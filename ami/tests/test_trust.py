@@ -1,4 +1,4 @@
-"""Whoever may write into the bucket of packages gets nothing signed and nothing into an image. No host is booted."""
+"""An attacker who may write into the bucket of packages gets nothing signed and nothing into an image. No host is booted."""
 
 import re
 import subprocess

@@ -6,7 +6,7 @@ from lab.clients.prometheus import ask, monitor
 from lab.hosts import nspawn
 
 QUERIES = {
-    "alerts": "ALERTS{alertstate='firing',alertname!='Watchdog'}",
+    "alerts": "ALERTS{alertstate='firing',severity!='none'}",
     "slots": "pg_replication_slot_slot_is_active and on (instance) patroni_primary == 1",
     "left": "pg_replication_slot_safe_wal_size_bytes and on (instance) patroni_primary == 1",
     "drill": "time() - max(dob_restore_drill_last_success_timestamp_seconds)",

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 ROLE = TOP / "ansible/roles/monitoring"
 RULES = sorted((ROLE / "files/rules").glob("*.yml"))
 HOST = pathlib.Path(os.environ["MONITORING_HOST"])
+BIN = pathlib.Path(sys.prefix) / "bin"
 
 
 def run(*command, **options):
@@ -57,3 +59,39 @@ def checked(tmp_path):
         return run(tool("promtool"), *command, file)
 
     return check
+
+
+def places():
+    """Two regions as an inventory has them."""
+    groups = {"database": {}, "service": {}, "monitoring": {}, "region_a": {}, "region_b": {}}
+    for network, region in enumerate("ab"):
+        for number, (name, group) in enumerate((("db1", "database"), ("db2", "database"), ("app1", "service"), ("monitor", "monitoring"))):
+            address = f"10.{network}.1.{number}"
+            groups[group][f"{region}-{name}"] = {"region": region, "zone": f"{region}1", "address": address, "ansible_connection": "local"}
+            groups[f"region_{region}"][f"{region}-{name}"] = {}
+    return {"all": {"children": {group: {"hosts": hosts} for group, hosts in groups.items()}}}
+
+
+def play(folder, tasks, **variables):
+    """Runs tasks as a playbook would on a-monitor, with the role's own variables."""
+    known = {name: value for part in ("defaults", "vars") for name, value in yaml.safe_load((ROLE / part / "main.yml").read_text()).items()}
+    known.pop("monitoring_targets")
+    known |= {"monitoring_rules": str(ROLE / "files/rules"), "ansible_python_interpreter": sys.executable, **variables}
+    (folder / "hosts.yml").write_text(json.dumps(places()))
+    book = folder / "play.yml"
+    book.write_text(json.dumps([{"hosts": "a-monitor", "gather_facts": False, "vars": known, "tasks": tasks}]))
+    (folder / "group_vars").unlink(missing_ok=True)
+    (folder / "group_vars").symlink_to(TOP / "ansible/group_vars")
+    environment = {**os.environ, "ANSIBLE_FILTER_PLUGINS": str(TOP / "ansible/filter_plugins")}
+    return run(BIN / "ansible-playbook", "-i", folder / "hosts.yml", book, env=environment)
+
+
+def render(folder, files):
+    """Makes files of the role's templates in one run: each a template and variables, by the name of the file."""
+    tasks = [
+        {"ansible.builtin.template": {"src": str(ROLE / "templates" / template), "dest": str(folder / name), "mode": "0600"}, "vars": variables}
+        for name, (template, variables) in files.items()
+    ]
+    said = play(folder, tasks)
+    assert said.returncode == 0, said.stdout + said.stderr
+    return folder

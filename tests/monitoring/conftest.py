@@ -43,10 +43,17 @@ def expressions():
             yield from ((f"{path.name}: {panel['title']} {target['refId']}", target["expr"]) for target in panel["targets"])
     for path in sorted((ROLE / "files/consoles").glob("*.html")):
         asked = re.findall(r'\bquery \(?(?:printf )?"((?:[^"\\]|\\.)*)"', path.read_text())
-        # What the page fills in is a whole selector, or the value of a label.
-        yield from ((f"{path.name}: {one}", re.sub(r"(?<=\w)%s", "", one).replace("%s", "x")) for one in asked)
+        yield from ((f"{path.name}: {one}", filled(one)) for one in asked)
+        yield from ((f"{path.name}: {one}", filled(one)) for one in re.findall(r'\bdata-query="([^"]*)"', path.read_text()))
     asked = re.search(r"^QUERIES = \{\n(.*?)^\}", (TOP / "lab/reports/watch.py").read_text(), re.M | re.S)[1]
     yield from ((f"watch.py: {name}", one) for name, one in re.findall(r'^    "(\w+)": "(.*)",$', asked, re.M))
+
+
+def filled(expression):
+    """An expression of the console with what the page fills in: a whole selector, a matcher, or the value of a label."""
+    expression = re.sub(r"\{ *\{\{-? \$\w+ -?\}\} *\}", "", expression)
+    expression = re.sub(r"(?<=\w)%s", "", expression)
+    return re.sub(r"(?<=[{,])%s", "region='x'", expression).replace("%s", "x")
 
 
 @pytest.fixture

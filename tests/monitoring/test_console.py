@@ -134,10 +134,11 @@ def test_a_region_can_be_chosen_and_alerts_about_both_stay(console):
 
 
 def test_the_console_of_a_prometheus_that_knows_nothing_says_so(console):
-    text = plain(console("empty"))
+    page = console("empty")
+    text = plain(page)
     for state in ("takes writes nobody", "no primary in any region", "newest backup none", "no member is known", "no service host is known"):
         assert state in text
-    assert "error" not in text.lower().replace("errors logged", "")
+    assert "error" not in page.lower().replace("errors logged", "")
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)

@@ -25,7 +25,7 @@ def receiver_faults(receivers):
         faults += [f"{where} has the unknown way {way!r}: choose among {', '.join(sorted(WAYS))}" for way in sorted(ways.keys() - WAYS)]
         faults += [f"{where}.{fault}" for fault in faults_of(ways)]
     faults += [
-        f"nobody would hear an alert of severity {severity}: give monitoring_receivers, or monitoring_receivers.{severity}, one of {', '.join(sorted(WAYS))}"
+        f"nobody would hear an alert of severity {severity}: give monitoring_receivers, or its part {severity}, one of {', '.join(sorted(WAYS))}"
         for severity in SEVERITIES
         if not (reached["all"] or reached[severity])
     ]

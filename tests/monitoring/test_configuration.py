@@ -68,7 +68,8 @@ def test_own_hosts_are_asked_for_everything_and_the_other_region_for_its_members
 )
 def test_every_alert_leads_to_its_page_by_the_address_of_the_runbooks(made, folder, base):
     series = {
-        rule["labels"]["alertname"]: rule["labels"]["url"] for rule in yaml.safe_load((made / folder / "runbooks.yml").read_text())["groups"][0]["rules"]
+        rule["labels"]["alertname"]: rule["labels"]["url"]
+        for rule in yaml.safe_load((made / folder / "runbooks.yml").read_text())["groups"][0]["rules"]
     }
     seen = {}
     for path in RULES:

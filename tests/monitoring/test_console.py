@@ -39,7 +39,11 @@ def series(now):
     yield 'dob_certificate_end_timestamp_seconds{instance="a-db1",server="etcd"}', now + 20 * DAY + 7300
     yield 'dob_backup_repository_up{repo="a"}', 1
     yield 'dob_backup_last_success_timestamp_seconds{repo="a"}', now - 40 * 3600 - 40
-    for alert, labels in (("DiskFull", ',region="a",instance="a-db1",mountpoint="/"'), ("NoPrimary", ""), ("MemberDown", ',region="b",instance="b-db2"')):
+    for alert, labels in (
+        ("DiskFull", ',region="a",instance="a-db1",mountpoint="/"'),
+        ("NoPrimary", ""),
+        ("MemberDown", ',region="b",instance="b-db2"'),
+    ):
         severity = "ticket" if alert == "MemberDown" else "page"
         yield f'ALERTS{{alertname="{alert}",alertstate="firing",severity="{severity}"{labels}}}', 1
         yield f'dob_alert_runbook{{alertname="{alert}",url="https://wiki.example.org/{alert}"}}', 1
@@ -96,7 +100,13 @@ def plain(page):
 def test_the_states_stand_first_and_say_what_is_wrong(console):
     text = plain(console())
     assert text.index("takes writes") < text.index("Who takes writes, last 6 hours") < text.index("Alerts")
-    for state in ("takes writes a-db1 region a", "alerts 2 pages and 1 ticket", "members that run 3 of 4", "furthest behind 90 MiB", "newest backup 1d 16h ago"):
+    for state in (
+        "takes writes a-db1 region a",
+        "alerts 2 pages and 1 ticket",
+        "members that run 3 of 4",
+        "furthest behind 90 MiB",
+        "newest backup 1d 16h ago",
+    ):
         assert state in text
 
 

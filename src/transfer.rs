@@ -1,0 +1,263 @@
+//! `dob-api export` and `dob-api import`: all users out of a store, or into one, as JSON lines.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, IsTerminal, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::Offset;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::yield_now;
+
+use crate::config::Transfer;
+use crate::lines::{self, Lines, User};
+use crate::logging::Outlet;
+use crate::store::{BATCH, Saved, Snapshot, Target};
+
+/// How often progress is shown on a terminal, and elsewhere.
+const PACE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// What a write beyond the limit of a file's size raises. Handled, the write fails instead.
+const SIGXFSZ: i32 = 25;
+
+/// Writes all users to the file, or to standard output.
+///
+/// # Errors
+///
+/// One sentence that says why the export is not complete; the file is as it was.
+pub async fn export(export: &Transfer, outlet: &Outlet) -> Result<(), String> {
+    let mut snapshot = Snapshot::open(&export.store).await?;
+    let mut progress = Progress::new("exported", snapshot.users, outlet);
+    if let Some(path) = &export.file {
+        replace(path, &mut snapshot, &mut progress).await?;
+    } else {
+        let mut output = BufWriter::new(io::stdout().lock());
+        let copied = copy(&mut snapshot, &mut output, &mut progress).await;
+        copied.map_err(|failed| failed.sentence(&"standard output: the export is not complete"))?;
+    }
+    progress.end("");
+    Ok(())
+}
+
+/// Saves all users of the file, or of standard input.
+///
+/// # Errors
+///
+/// One sentence that says why not all are saved, and how many are. Before all lines are checked, none is.
+pub async fn import(import: &Transfer, outlet: &Outlet) -> Result<(), String> {
+    let (input, start) = open(import)?;
+    let name = import.file.as_ref().map_or("standard input".into(), |path| path.to_string_lossy());
+    let at = |problem| format!("{name}: {problem}");
+    // What a service accepted in the earliest time zone is accepted in every other one.
+    let today = Offset::constant(14).to_datetime(Timestamp::now()).date();
+    let total = check(&input, start, today).map_err(|problem| format!("nothing is imported: {}", at(problem)))?;
+    let target = Target::open(&import.store).await?;
+    let mut progress = Progress::new("imported", total, outlet);
+    let mut lines = read(&input, start, today).map_err(at)?;
+    let (mut done, mut saved) = (0, Saved::default());
+    let stopped =
+        |problem: String, done: u64| format!("{problem}; {done} of {total} users are saved: run the command again");
+    loop {
+        let batch = batch(&mut lines).map_err(|problem| stopped(at(problem), done))?;
+        if batch.is_empty() {
+            break;
+        }
+        let count = batch.len() as u64;
+        let Saved { new, changed } = target.save(batch).await.map_err(|problem| stopped(problem, done))?;
+        done += count;
+        saved = Saved { new: saved.new + new, changed: saved.changed + changed };
+        progress.show(done);
+    }
+    if done != total {
+        return Err(stopped(at("it was changed meanwhile".to_owned()), done));
+    }
+    let Saved { new, changed } = saved;
+    progress.end(&format!(": {new} new, {changed} changed, {} the same", done - new - changed));
+    Ok(())
+}
+
+/// Why an export failed.
+enum Failed {
+    Store(String),
+    Output(io::Error),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl Failed {
+    fn sentence(self, output: &dyn Display) -> String {
+        match self {
+            Self::Store(problem) => problem,
+            Self::Output(error) => format!("cannot write {output}: {error}"),
+        }
+    }
+}
+
+async fn copy(snapshot: &mut Snapshot, output: &mut impl Write, progress: &mut Progress<'_>) -> Result<(), Failed> {
+    let mut done = 0;
+    loop {
+        let users = snapshot.next().await.map_err(Failed::Store)?;
+        if users.is_empty() {
+            break;
+        }
+        users.iter().try_for_each(|user| lines::write(output, user))?;
+        done += users.len() as u64;
+        progress.show(done);
+        // A signal is noticed here.
+        yield_now().await;
+    }
+    Ok(lines::finish(output, done)?)
+}
+
+/// Writes beside the file, and takes its name once everything is on the disk.
+async fn replace(path: &Path, snapshot: &mut Snapshot, progress: &mut Progress<'_>) -> Result<(), String> {
+    let cannot = |error: &dyn Display| format!("cannot write {}: {error}", path.display());
+    // A link stays one. A device or a pipe is not replaced by a file.
+    let path = match path.canonicalize() {
+        Ok(real) if real.is_file() => real,
+        Ok(_) => return Err(cannot(&"it is no regular file: write to standard output instead")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+        Err(error) => return Err(cannot(&error)),
+    };
+    let directory = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+    let beside = path.with_added_extension(format!("{}.partial", process::id()));
+    let wait_for = |kind| signal(kind).map_err(|error| format!("cannot wait for signals: {error}"));
+    let (mut terminate, mut interrupt) = (wait_for(SignalKind::terminate())?, wait_for(SignalKind::interrupt())?);
+    let (mut hangup, _limit) = (wait_for(SignalKind::hangup())?, wait_for(SignalKind::from_raw(SIGXFSZ))?);
+    let file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).map_err(|error| cannot(&error))?;
+    let written = async {
+        let mut output = BufWriter::new(file);
+        copy(snapshot, &mut output, progress).await?;
+        output.get_ref().sync_all()?;
+        fs::rename(&beside, &path)?;
+        Ok(File::open(directory)?.sync_all()?)
+    };
+    let written = tokio::select! {
+        written = written => written.map_err(|failed: Failed| failed.sentence(&path.display())),
+        _ = terminate.recv() => Err(cannot(&"stopped by SIGTERM")),
+        _ = interrupt.recv() => Err(cannot(&"stopped by SIGINT")),
+        _ = hangup.recv() => Err(cannot(&"stopped by SIGHUP")),
+    };
+    // Whatever failed, nobody is to take it for an export.
+    written.inspect_err(|_| drop(fs::remove_file(&beside)))
+}
+
+/// What is to be imported, as a file that can be read twice, and where in it.
+fn open(import: &Transfer) -> Result<(File, u64), String> {
+    let input = match &import.file {
+        Some(path) => File::open(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?,
+        None if io::stdin().is_terminal() => {
+            return Err("name the file of an export, or pipe one into this command".into());
+        }
+        None => io::stdin()
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|error| format!("cannot read standard input: {error}"))?
+            .into(),
+    };
+    if input.metadata().is_ok_and(|metadata| metadata.is_file())
+        && let Ok(start) = (&input).stream_position()
+    {
+        return Ok((input, start));
+    }
+    let path = import.temporary.join(format!("dob-api-import-{}", process::id()));
+    let keep = || {
+        let mut kept = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        fs::remove_file(&path)?;
+        io::copy(&mut &input, &mut kept)?;
+        Ok((kept, 0))
+    };
+    keep().map_err(|error: io::Error| {
+        let directory = import.temporary.display();
+        format!("cannot keep the input in {directory}: {error}: set TMPDIR to another directory, or name a file")
+    })
+}
+
+fn read(input: &File, start: u64, today: Date) -> Result<Lines<BufReader<&File>>, String> {
+    let mut input = BufReader::new(input);
+    input.seek(SeekFrom::Start(start)).map_err(|error| format!("cannot be read again: {error}"))?;
+    Ok(Lines::new(input, today))
+}
+
+/// Reads all lines, and returns the number of users.
+fn check(input: &File, start: u64, today: Date) -> Result<u64, String> {
+    let mut lines = read(input, start, today)?;
+    let (mut last, mut is_sorted) = (None, true);
+    while let Some((user, _)) = lines.user()? {
+        is_sorted &= last.as_ref().is_none_or(|last| *last < user);
+        last = Some(user);
+    }
+    let users = lines.number - 1;
+    if !is_sorted {
+        // An export is sorted. Only in other files each name must be remembered to notice the second one.
+        let (mut lines, mut seen) = (read(input, start, today)?, BTreeMap::new());
+        while let Some((user, _)) = lines.user()? {
+            if let Some(first) = seen.insert(user, lines.number) {
+                return Err(format!("line {}: its user is on line {first}, too: keep one of them", lines.number));
+            }
+        }
+    }
+    Ok(users)
+}
+
+fn batch(lines: &mut Lines<BufReader<&File>>) -> Result<Vec<User>, String> {
+    let mut batch = Vec::with_capacity(BATCH);
+    while batch.len() < BATCH
+        && let Some(user) = lines.user()?
+    {
+        batch.push(user);
+    }
+    Ok(batch)
+}
+
+/// What is said on standard error: on a terminal one line that changes, elsewhere a line now and then.
+struct Progress<'a> {
+    what: &'static str,
+    total: u64,
+    done: u64,
+    outlet: &'a Outlet,
+    on_terminal: bool,
+    next: Instant,
+}
+
+impl<'a> Progress<'a> {
+    fn new(what: &'static str, total: u64, outlet: &'a Outlet) -> Self {
+        let on_terminal = io::stderr().is_terminal();
+        let mut progress = Self { what, total, done: 0, outlet, on_terminal, next: Instant::now() };
+        progress.next += progress.pace();
+        progress
+    }
+
+    fn pace(&self) -> Duration {
+        if self.on_terminal { PACE.0 } else { PACE.1 }
+    }
+
+    fn show(&mut self, done: u64) {
+        self.done = done;
+        if Instant::now() >= self.next {
+            self.next = Instant::now() + self.pace();
+            self.say(&format!(" of {} users", self.total), if self.on_terminal { "" } else { "\n" });
+        }
+    }
+
+    fn end(&mut self, result: &str) {
+        self.say(&format!(" users{result}"), "\n");
+    }
+
+    fn say(&self, rest: &str, end: &str) {
+        let start = if self.on_terminal { "\r\x1b[K" } else { "" };
+        self.outlet.push(format!("{start}dob-api: {} {}{rest}{end}", self.what, self.done).as_bytes());
+    }
+}

@@ -1,7 +1,6 @@
 //! `dob-api export` and `dob-api import`: all users out of a store, or into one, as JSON lines.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, IsTerminal, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
@@ -35,15 +34,13 @@ const SIGXFSZ: i32 = 25;
 pub async fn export(export: &Transfer, outlet: &Outlet) -> Result<(), String> {
     let mut snapshot = Snapshot::open(&export.store).await?;
     let mut progress = Progress::new("exported", snapshot.users, outlet);
-    if let Some(path) = &export.file {
-        replace(path, &mut snapshot, &mut progress).await?;
+    let (output, exported) = if let Some(path) = &export.file {
+        (path.to_string_lossy(), replace(path, &mut snapshot, &mut progress).await)
     } else {
         let mut output = BufWriter::new(io::stdout().lock());
-        let copied = copy(&mut snapshot, &mut output, &mut progress).await;
-        copied.map_err(|failed| failed.sentence(&"standard output: the export is not complete"))?;
-    }
-    progress.end("");
-    Ok(())
+        ("standard output".into(), copy(&mut snapshot, &mut output, &mut progress).await)
+    };
+    exported.map(|()| progress.end("")).map_err(|error| format!("cannot export to {output}: {error}"))
 }
 
 /// Saves all users of the file, or of standard input.
@@ -61,96 +58,68 @@ pub async fn import(import: &Transfer, outlet: &Outlet) -> Result<(), String> {
     let target = Target::open(&import.store).await?;
     let mut progress = Progress::new("imported", total, outlet);
     let mut lines = read(&input, start, today).map_err(at)?;
-    let (mut done, mut saved) = (0, Saved::default());
+    let mut saved = Saved::default();
     let stopped =
         |problem: String, done: u64| format!("{problem}; {done} of {total} users are saved: run the command again");
     loop {
-        let batch = batch(&mut lines).map_err(|problem| stopped(at(problem), done))?;
-        if batch.is_empty() {
+        let batch = batch(&mut lines).map_err(|problem| stopped(at(problem), progress.done))?;
+        let count = batch.len();
+        if count == 0 {
             break;
         }
-        let count = batch.len() as u64;
-        let Saved { new, changed } = target.save(batch).await.map_err(|problem| stopped(problem, done))?;
-        done += count;
+        let Saved { new, changed } = target.save(batch).await.map_err(|problem| stopped(problem, progress.done))?;
         saved = Saved { new: saved.new + new, changed: saved.changed + changed };
-        progress.show(done);
+        progress.add(count);
     }
-    if done != total {
-        return Err(stopped(at("it was changed meanwhile".to_owned()), done));
+    if progress.done != total {
+        return Err(stopped(at("it was changed meanwhile".to_owned()), progress.done));
     }
     let Saved { new, changed } = saved;
-    progress.end(&format!(": {new} new, {changed} changed, {} the same", done - new - changed));
+    progress.end(&format!(": {new} new, {changed} changed, {} the same", total - new - changed));
     Ok(())
 }
 
-/// Why an export failed.
-enum Failed {
-    Store(String),
-    Output(io::Error),
-}
-
-impl From<io::Error> for Failed {
-    fn from(error: io::Error) -> Self {
-        Self::Output(error)
-    }
-}
-
-impl Failed {
-    fn sentence(self, output: &dyn Display) -> String {
-        match self {
-            Self::Store(problem) => problem,
-            Self::Output(error) => format!("cannot write {output}: {error}"),
-        }
-    }
-}
-
-async fn copy(snapshot: &mut Snapshot, output: &mut impl Write, progress: &mut Progress<'_>) -> Result<(), Failed> {
-    let mut done = 0;
+async fn copy(snapshot: &mut Snapshot, output: &mut impl Write, progress: &mut Progress<'_>) -> io::Result<()> {
     loop {
-        let users = snapshot.next().await.map_err(Failed::Store)?;
+        let users = snapshot.next().await.map_err(io::Error::other)?;
         if users.is_empty() {
-            break;
+            return lines::finish(output, progress.done);
         }
         users.iter().try_for_each(|user| lines::write(output, user))?;
-        done += users.len() as u64;
-        progress.show(done);
+        progress.add(users.len());
         // A signal is noticed here.
         yield_now().await;
     }
-    Ok(lines::finish(output, done)?)
 }
 
 /// Writes beside the file, and takes its name once everything is on the disk.
-async fn replace(path: &Path, snapshot: &mut Snapshot, progress: &mut Progress<'_>) -> Result<(), String> {
-    let cannot = |error: &dyn Display| format!("cannot write {}: {error}", path.display());
+async fn replace(path: &Path, snapshot: &mut Snapshot, progress: &mut Progress<'_>) -> io::Result<()> {
     // A link stays one. A device or a pipe is not replaced by a file.
     let path = match path.canonicalize() {
         Ok(real) if real.is_file() => real,
-        Ok(_) => return Err(cannot(&"it is no regular file: write to standard output instead")),
+        Ok(_) => return Err(io::Error::other("it is no regular file")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
-        Err(error) => return Err(cannot(&error)),
+        Err(error) => return Err(error),
     };
     let directory = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
     let beside = path.with_added_extension(format!("{}.partial", process::id()));
-    let wait_for = |kind| signal(kind).map_err(|error| format!("cannot wait for signals: {error}"));
-    let (mut terminate, mut interrupt) = (wait_for(SignalKind::terminate())?, wait_for(SignalKind::interrupt())?);
-    let (mut hangup, _limit) = (wait_for(SignalKind::hangup())?, wait_for(SignalKind::from_raw(SIGXFSZ))?);
-    let file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).map_err(|error| cannot(&error))?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut hangup, _limit) = (signal(SignalKind::hangup())?, signal(SignalKind::from_raw(SIGXFSZ))?);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
     let written = async {
         let mut output = BufWriter::new(file);
         copy(snapshot, &mut output, progress).await?;
         output.get_ref().sync_all()?;
         fs::rename(&beside, &path)?;
-        Ok(File::open(directory)?.sync_all()?)
+        File::open(directory)?.sync_all()
     };
     let written = tokio::select! {
-        written = written => written.map_err(|failed: Failed| failed.sentence(&path.display())),
-        _ = terminate.recv() => Err(cannot(&"stopped by SIGTERM")),
-        _ = interrupt.recv() => Err(cannot(&"stopped by SIGINT")),
-        _ = hangup.recv() => Err(cannot(&"stopped by SIGHUP")),
+        written = written => written,
+        _ = terminate.recv() => Err(io::Error::other("stopped by SIGTERM")),
+        _ = interrupt.recv() => Err(io::Error::other("stopped by SIGINT")),
+        _ = hangup.recv() => Err(io::Error::other("stopped by SIGHUP")),
     };
-    // Whatever failed, nobody is to take it for an export.
+    // Nobody is to take a part for an export.
     written.inspect_err(|_| drop(fs::remove_file(&beside)))
 }
 
@@ -229,35 +198,29 @@ struct Progress<'a> {
     done: u64,
     outlet: &'a Outlet,
     on_terminal: bool,
-    next: Instant,
+    last: Instant,
 }
 
 impl<'a> Progress<'a> {
     fn new(what: &'static str, total: u64, outlet: &'a Outlet) -> Self {
-        let on_terminal = io::stderr().is_terminal();
-        let mut progress = Self { what, total, done: 0, outlet, on_terminal, next: Instant::now() };
-        progress.next += progress.pace();
-        progress
+        Self { what, total, done: 0, outlet, on_terminal: io::stderr().is_terminal(), last: Instant::now() }
     }
 
-    fn pace(&self) -> Duration {
-        if self.on_terminal { PACE.0 } else { PACE.1 }
-    }
-
-    fn show(&mut self, done: u64) {
-        self.done = done;
-        if Instant::now() >= self.next {
-            self.next = Instant::now() + self.pace();
-            self.say(&format!(" of {} users", self.total), if self.on_terminal { "" } else { "\n" });
+    fn add(&mut self, users: usize) {
+        self.done += users as u64;
+        let (pace, end) = if self.on_terminal { (PACE.0, "") } else { (PACE.1, "\n") };
+        if self.last.elapsed() >= pace {
+            self.last = Instant::now();
+            self.say(&format!(" of {} users{end}", self.total));
         }
     }
 
-    fn end(&mut self, result: &str) {
-        self.say(&format!(" users{result}"), "\n");
+    fn end(&self, result: &str) {
+        self.say(&format!(" users{result}\n"));
     }
 
-    fn say(&self, rest: &str, end: &str) {
+    fn say(&self, rest: &str) {
         let start = if self.on_terminal { "\r\x1b[K" } else { "" };
-        self.outlet.push(format!("{start}dob-api: {} {}{rest}{end}", self.what, self.done).as_bytes());
+        self.outlet.push(format!("{start}dob-api: {} {}{rest}", self.what, self.done).as_bytes());
     }
 }

@@ -23,6 +23,9 @@ use crate::store::{BATCH, Saved, Snapshot, Target};
 /// How often progress is shown on a terminal, and elsewhere.
 const PACE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
+/// Clears the line of a terminal.
+const CLEAR: &str = "\r\x1b[K";
+
 /// What a write beyond the limit of a file's size raises. Handled, the write fails instead.
 const SIGXFSZ: i32 = 25;
 
@@ -220,7 +223,16 @@ impl<'a> Progress<'a> {
     }
 
     fn say(&self, rest: &str) {
-        let start = if self.on_terminal { "\r\x1b[K" } else { "" };
+        let start = if self.on_terminal { CLEAR } else { "" };
         self.outlet.push(format!("{start}dob-api: {} {}{rest}", self.what, self.done).as_bytes());
+    }
+}
+
+/// An error is not appended to the line that changes.
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        if self.on_terminal {
+            self.outlet.push(CLEAR.as_bytes());
+        }
     }
 }

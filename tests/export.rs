@@ -202,3 +202,15 @@ fn a_second_file_is_a_usage_error() {
     assert_eq!(ended.code, Some(64), "{ended:?}");
     ended.sentence(&["two"]);
 }
+
+#[test]
+fn on_a_terminal_an_error_stands_on_a_line_without_progress() {
+    let store = filled(100_000);
+    // `script` gives the program a terminal for its standard error, and turns line ends into the terminal's.
+    let limited = format!("prlimit --fsize=3000000 {BINARY} export users; {BINARY} export users");
+    let ended = Ended::of(process::spawn(store.command("script", &["-qec", &limited, "/dev/null"])));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let lines: Vec<_> = ended.stdout.split("\r\n").map(|line| line.rsplit("\r\u{1b}[K").next().unwrap()).collect();
+    let expected = "dob-api: cannot export to users: File too large (os error 27)";
+    assert_eq!(lines, [expected, "dob-api: exported 100000 users", ""], "{:?}", ended.stdout);
+}

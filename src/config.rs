@@ -34,8 +34,23 @@ pub enum Task {
     Health(SocketAddr),
     /// Write secrets of the environment to files.
     WriteSecrets(Secrets),
+    /// Write all users of the store as JSON lines.
+    Export(Transfer),
+    /// Save users from JSON lines in the store.
+    Import(Transfer),
     /// Print this text: help or version.
     Print(String),
+}
+
+/// Users on their way out of a store, or into one.
+#[derive(Debug)]
+pub struct Transfer {
+    /// Where users are stored.
+    pub store: StoreConfig,
+    /// The file with the lines; none for standard output or input.
+    pub file: Option<PathBuf>,
+    /// The directory for what comes through a pipe.
+    pub temporary: PathBuf,
 }
 
 /// Every setting of the service, checked.
@@ -143,13 +158,18 @@ where
         let values = secrets::FILES.into_iter().map(value).collect::<Result<_, _>>()?;
         return Ok(Task::WriteSecrets(Secrets { folder, owner, values }));
     }
+    let store = match database::parse(&settings)? {
+        Some(database) => StoreConfig::Postgres(Box::new(database)),
+        None => StoreConfig::Embedded(data_dir(&settings)?),
+    };
+    if let Some((task, file)) = &flags.transfer {
+        let (file, temporary) = (file.clone(), settings.find("TMPDIR")?.unwrap_or_else(|| "/tmp".to_owned()).into());
+        return Ok(task(Transfer { store, file, temporary }));
+    }
     Ok(Task::Serve(Box::new(Config {
         listen,
         admin_listen: settings.get("DOB_API_ADMIN_LISTEN", value::address)?,
-        store: match database::parse(&settings)? {
-            Some(database) => StoreConfig::Postgres(Box::new(database)),
-            None => StoreConfig::Embedded(data_dir(&settings)?),
-        },
+        store,
         time_zone: settings.get("DOB_API_TIME_ZONE", value::time_zone)?,
         write_patience: settings.duration("DOB_API_WRITE_PATIENCE")?,
         read_patience: settings.duration("DOB_API_READ_PATIENCE")?,

@@ -17,7 +17,7 @@ use dob_api::metrics::{self, HttpMetrics, StoreMetrics};
 use dob_api::route::Router;
 use dob_api::server::{self, Server};
 use dob_api::store::Store;
-use dob_api::{health, systemd};
+use dob_api::{health, systemd, transfer};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -63,6 +63,14 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, ExitCode::FAILURE),
         },
+        Ok(Task::Export(export)) => match until_done(transfer::export(&export, &outlet)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, ExitCode::FAILURE),
+        },
+        Ok(Task::Import(import)) => match until_done(transfer::import(&import, &outlet)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, ExitCode::FAILURE),
+        },
         Ok(Task::Print(text)) => {
             // A closed standard output is the reader's choice.
             let _ = writeln!(io::stdout(), "{}", text.trim_end());
@@ -81,6 +89,14 @@ fn run(config: Config, outlet: &Outlet) -> Result<ExitCode, String> {
     // A running name lookup cannot be interrupted and would delay the exit by seconds.
     runtime.shutdown_background();
     ended
+}
+
+/// Awaits a command that serves nobody.
+fn until_done(command: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    let runtime = runtime()?;
+    let done = runtime.block_on(command);
+    runtime.shutdown_background();
+    done
 }
 
 async fn serve(mut config: Config, outlet: &Outlet) -> Result<ExitCode, String> {

@@ -1,4 +1,4 @@
-//! Method and path to outcome. The only reader of the clock.
+//! Method and path to outcome. The only reader of the clock, but for `transfer`.
 
 use std::borrow::Cow;
 

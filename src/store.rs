@@ -3,6 +3,7 @@
 mod embedded;
 mod postgres;
 mod queue;
+mod whole;
 
 use std::fmt;
 
@@ -12,6 +13,8 @@ use crate::metrics::{Operation, StoreMetrics};
 
 use embedded::EmbeddedStore;
 use postgres::PostgresStore;
+
+pub use whole::{BATCH, Saved, Snapshot, Target};
 
 /// A place that keeps users. Cheap to clone; clones share it.
 #[derive(Clone)]

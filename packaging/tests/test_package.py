@@ -112,7 +112,8 @@ def test_completions_offer_the_flags_in_every_shell(host):
     assert host.run("bash", "-c", bash).stdout.split() == ["--drain-delay", "--drain-timeout"]
     fish = host.run("fish", "-c", "complete -C 'dob-api --drain'").stdout
     assert re.findall(r"^--\S+", fish, re.M) == ["--drain-delay", "--drain-timeout"]
-    assert "health" in host.run("fish", "-c", "complete -C 'dob-api h'").stdout
+    for command in ("health", "export", "import"):
+        assert command in host.run("fish", "-c", f"complete -C 'dob-api {command[0]}'").stdout
     assert "--drain-delay" in host.run("zsh", "-fc", ZSH).stdout
 
 

@@ -1,8 +1,10 @@
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgMatches, Command, value_parser};
+
+use super::{Task, Transfer};
 
 /// One setting: the same name as a flag and in the environment. What it does not have is empty.
 struct Setting {
@@ -20,7 +22,12 @@ pub(super) struct Flags {
     pub(super) health: bool,
     /// Where secrets are to be written, and for whom.
     pub(super) secrets: Option<(PathBuf, u32)>,
+    /// What is to be made of a transfer, and its file.
+    pub(super) transfer: Option<(MakeTransfer, Option<PathBuf>)>,
 }
+
+/// Which way users go.
+type MakeTransfer = fn(Transfer) -> Task;
 
 /// Every setting, in the order of the help text.
 fn settings() -> impl Iterator<Item = Setting> {
@@ -63,6 +70,7 @@ pub(super) fn default_and_range(name: &str) -> (&'static str, &'static str) {
 #[must_use]
 pub fn command() -> Command {
     let about = "Saves a person's date of birth and greets them with the days until their birthday";
+    let file = |help| Arg::new("file").value_name("FILE").value_parser(value_parser!(PathBuf)).help(help);
     Command::new("dob-api")
         .version(env!("CARGO_PKG_VERSION"))
         .about(about)
@@ -74,6 +82,16 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("health")
                 .about("Check whether the service on DOB_API_LISTEN is healthy; exit 0 if so, else 1"),
+        )
+        .subcommand(
+            Command::new("export")
+                .about("Write all users of the store as JSON lines, also while a service uses the store; put settings before the command")
+                .arg(file("Where to write; it is replaced once the export is complete [default: standard output]")),
+        )
+        .subcommand(
+            Command::new("import")
+                .about("Save the users of an export in the store, once all of its lines are checked; put settings before the command")
+                .arg(file("The export [default: standard input]")),
         )
         .subcommand(
             Command::new("write-secrets")
@@ -88,7 +106,15 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Flags, c
     let secrets = matches
         .subcommand_matches("write-secrets")
         .and_then(|given| Some((given.get_one::<PathBuf>("folder")?.clone(), *given.get_one::<u32>("owner")?)));
-    Ok(Flags { health: matches.subcommand_name() == Some("health"), secrets, matches })
+    let transfer = matches.subcommand().and_then(|(name, given)| {
+        let task = match name {
+            "export" => Task::Export,
+            "import" => Task::Import,
+            _ => return None,
+        };
+        Some((task as MakeTransfer, given.get_one::<PathBuf>("file").filter(|file| *file != Path::new("-")).cloned()))
+    });
+    Ok(Flags { health: matches.subcommand_name() == Some("health"), secrets, transfer, matches })
 }
 
 /// A usage error in one sentence.

@@ -1,4 +1,6 @@
-//! Users in one file (redb), durable at every acknowledgement, used by one process at a time.
+//! Users in one file (redb), durable at every acknowledgement, written by one process at a time.
+
+pub(super) mod whole;
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
@@ -6,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use jiff::civil::Date;
-use redb::{Database, ReadableDatabase, TableDefinition};
+use redb::{Builder, ConcurrencyMode, Database, ReadableDatabase, TableDefinition};
 use tokio::runtime::Handle;
 use tokio::time::{Duration, timeout};
 
@@ -59,17 +61,8 @@ impl EmbeddedStore {
     ///
     /// The directory cannot be written, or another process has the file open.
     pub(super) fn open(directory: &Path, config: &Config, metrics: &StoreMetrics) -> Result<Self, String> {
-        let path = directory.join("users.redb");
-        let failed = |cause| cannot_open(&path, &cause);
-        // Only the service's own user may read what it keeps.
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(|error| failed(redb::Error::Io(error)))?;
-        let database = open(&path).map_err(failed)?;
-        // The file's name must be as durable as its contents.
-        File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| failed(error.into()))?;
+        let database = create(directory)?;
+        let path = path(directory);
         let queue = Writes::new(config.queue_capacity, Operation::Write, metrics);
         let file = Arc::new(StoreFile { path: path.clone(), database: RwLock::new(Some(database)) });
         let patience = config.write_patience;
@@ -79,7 +72,7 @@ impl EmbeddedStore {
         std::thread::Builder::new()
             .name("embedded-writer".into())
             .spawn(move || writer.run(&runtime, &queue))
-            .map_err(|error| failed(redb::Error::Io(error)))?;
+            .map_err(|error| cannot_open(&path, &redb::Error::Io(error)))?;
         Ok(store)
     }
 
@@ -93,14 +86,11 @@ impl EmbeddedStore {
             tracing::error!(error = %Chain(&error), "cannot read the store's file");
             StoreError::Unavailable
         })?;
-        let date_of_birth = row
-            .map(|(year, month, day)| Date::new(year, month, day).ok().and_then(DateOfBirth::from_stored).ok_or(()))
-            .transpose()
-            .map_err(|()| {
-                self.metrics.error(Operation::Read, "row");
-                tracing::error!("the store's file contains an invalid date of birth");
-                StoreError::Unreadable
-            })?;
+        let date_of_birth = row.map(|row| date(row).ok_or(())).transpose().map_err(|()| {
+            self.metrics.error(Operation::Read, "row");
+            tracing::error!("the store's file contains an invalid date of birth");
+            StoreError::Unreadable
+        })?;
         Ok(Reading { date_of_birth, source: Source::Primary })
     }
 
@@ -129,13 +119,48 @@ impl StoreFile {
     }
 }
 
+/// Other processes may read the file while this one writes it.
+fn builder() -> Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE).set_concurrency_mode(ConcurrencyMode::SingleWriter);
+    builder
+}
+
+fn path(directory: &Path) -> PathBuf {
+    directory.join("users.redb")
+}
+
+/// Opens the file in `directory`; both are created if need be.
+fn create(directory: &Path) -> Result<Database, String> {
+    let create = || {
+        // Only the service's own user may read what it keeps.
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        let database = open(&path(directory))?;
+        // The file's name must be as durable as its contents.
+        File::open(directory)?.sync_all()?;
+        Ok(database)
+    };
+    create().map_err(|cause| cannot_open(&path(directory), &cause))
+}
+
 fn open(path: &Path) -> Result<Database, redb::Error> {
-    let database = Database::builder().set_cache_size(CACHE).create(path)?;
+    let database = builder().create(path)?;
     // So that a read never meets a file without the table.
     let transaction = database.begin_write()?;
     transaction.open_table(USERS)?;
     transaction.commit()?;
     Ok(database)
+}
+
+/// A date as a row holds it.
+fn stored(born: DateOfBirth) -> (i16, i8, i8) {
+    let date = born.date();
+    (date.year(), date.month(), date.day())
+}
+
+/// The date of a row, unless something else than a request wrote it.
+fn date((year, month, day): (i16, i8, i8)) -> Option<DateOfBirth> {
+    Date::new(year, month, day).ok().and_then(DateOfBirth::from_stored)
 }
 
 struct Writer {
@@ -159,8 +184,7 @@ impl Writer {
             let mut users = transaction.open_table(USERS)?;
             for write in batch.iter() {
                 let (user, date_of_birth) = &write.question;
-                let date = date_of_birth.date();
-                users.insert(user.as_str(), (date.year(), date.month(), date.day()))?;
+                users.insert(user.as_str(), stored(*date_of_birth))?;
             }
             drop(users);
             Ok(transaction.commit()?)

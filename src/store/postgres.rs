@@ -19,6 +19,7 @@ mod standing;
 mod table;
 mod transport;
 mod view;
+pub(super) mod whole;
 mod writes;
 
 use std::sync::Arc;

@@ -22,6 +22,7 @@ pub mod process;
 pub mod role;
 pub mod saboteur;
 pub mod service;
+pub mod transfer;
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -18,7 +18,7 @@ use super::pool::{self, CONNECT_DEADLINE, Manager};
 use super::session::Session;
 use super::standing::Role;
 use super::table::CREATE;
-use crate::config::{Database, PasswordSource};
+use crate::config::{Database, PasswordSource, TlsPolicy};
 
 /// The pace of the attempts, not a wait for an answer: the next one follows after it.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -64,8 +64,25 @@ async fn create_table(host: &Host) -> Result<(), Problem> {
     let session = host.connection().await.ok_or(SILENT)?;
     // The lock ends with the session.
     session.retire();
-    session.client.batch_execute(LOCK).await.map_err(cannot("lock"))?;
-    session.client.batch_execute(CREATE).await.map_err(cannot("create the table users"))
+    create(&session.client).await
+}
+
+async fn create(client: &Client) -> Result<(), Problem> {
+    client.batch_execute(LOCK).await.map_err(cannot("lock"))?;
+    client.batch_execute(CREATE).await.map_err(cannot("create the table users"))
+}
+
+/// Creates what is missing, or fails: a patient session of the service's own role on the primary.
+pub(super) async fn once(database: &Database) -> Result<Session, Problem> {
+    if let Some(admin) = &database.admin {
+        within(DEADLINE, create_all(database, admin)).await?;
+    }
+    let session = newest(&database.postgres, &database.password, &database.tls, false).await?;
+    session.client.batch_execute(PATIENT).await.map_err(cannot("set the session's time limits"))?;
+    if !session.standing.has_table {
+        create(&session.client).await?;
+    }
+    Ok(session)
 }
 
 /// Whether an attempt failed, which is said once.
@@ -110,20 +127,33 @@ async fn create_all(database: &Database, admin: &Config) -> Result<(), Problem> 
 
 /// A patient session on the host that was promoted last.
 async fn primary(config: &Config, database: &Database) -> Result<Session, Problem> {
-    let hosts = Manager::for_each(config, &PasswordSource::None, &database.tls);
+    let session = newest(config, &PasswordSource::None, &database.tls, false).await?;
+    session.client.batch_execute(PATIENT).await.map_err(cannot("set the session's time limits"))?;
+    Ok(session)
+}
+
+/// A session on the host that was promoted last; where it is enough to read and there is no primary, on the replica that has
+/// replayed most.
+pub(super) async fn newest(
+    config: &Config,
+    password: &PasswordSource,
+    tls: &TlsPolicy,
+    only_reads: bool,
+) -> Result<Session, Problem> {
+    let hosts = Manager::for_each(config, password, tls);
     let opened = join_all(hosts.iter().map(async |(name, manager)| (name, manager.connect().await))).await;
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     for (name, opened) in opened {
         match opened {
-            Ok(session) if session.standing.role == Role::Primary => found.push(session),
+            Ok(session) if only_reads || session.standing.role == Role::Primary => found.push(session),
             Ok(_) => problems.push(format!("{name}: does not accept writes")),
             Err(problem) => problems.push(format!("{name}: {problem}")),
         }
     }
-    let last = found.into_iter().max_by_key(|session| session.standing.epoch.promotion);
-    let session = last.ok_or_else(|| problems.join("; "))?;
-    session.client.batch_execute(PATIENT).await.map_err(cannot("set the session's time limits"))?;
-    Ok(session)
+    let last = found.into_iter().max_by_key(|Session { standing, .. }| {
+        (standing.role == Role::Primary, standing.epoch.promotion, standing.replayed)
+    });
+    last.ok_or_else(|| problems.join("; "))
 }
 
 /// Carries out what creates `what`, unless there is a row `from` for its name.

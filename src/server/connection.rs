@@ -94,7 +94,7 @@ async fn exchange<H: Answer>(server: &Server<H>, stream: &mut TcpStream) -> End 
     let mut watches =
         FuturesUnordered::from_iter([watch(Stopwatch::new(limits.header_timeout.min(limits.keep_alive)))]);
     let answer = loop {
-        let served = poll_fn(|cx| match serving.as_mut().map(|http| http.poll_unpin(cx)) {
+        let exchanged = poll_fn(|cx| match serving.as_mut().map(|http| http.poll_unpin(cx)) {
             Some(Poll::Ready(ended)) => Poll::Ready(Some(ended)),
             Some(Poll::Pending) if (is_slow || activity.doing() == Doing::Head) && activity.can_rest() => {
                 Poll::Ready(None)
@@ -103,7 +103,7 @@ async fn exchange<H: Answer>(server: &Server<H>, stream: &mut TcpStream) -> End 
         });
         tokio::select! {
             biased;
-            ended = served => match ended {
+            ended = exchanged => match ended {
                 // hyper answers most malformed heads itself, but not one that ends early or that begins HTTP/2.
                 Some(ended) => break (ended.is_err() && activity.doing() == Doing::Head).then(http::raw_malformed),
                 None => resting = serving.take().map(|http| rest(http.into_parts())),
@@ -143,7 +143,7 @@ async fn exchange<H: Answer>(server: &Server<H>, stream: &mut TcpStream) -> End 
 }
 
 /// Gives back what HTTP holds, but for the stream and what was received of a head.
-fn rest<'a, S>(parts: http1::Parts<TokioIo<Observed<'a>>, S>) -> Observed<'a> {
+fn rest<S>(parts: http1::Parts<TokioIo<Observed<'_>>, S>) -> Observed<'_> {
     let mut observed = parts.io.into_inner();
     observed.rest = [&parts.read_buf[..], &observed.rest[..]].concat().into();
     observed.activity.rest(!observed.rest.is_empty());

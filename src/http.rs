@@ -120,9 +120,12 @@ fn check_framing(head: &Parts, is_empty: bool) -> Result<(), Problem> {
     if head.version == Version::HTTP_11 && head.headers.get_all(HOST).iter().count() != 1 {
         return Err(Problem::misframed("the request needs exactly one Host header: send one"));
     }
+    if is_empty {
+        return Ok(());
+    }
     let mut encodings = head.headers.get_all(TRANSFER_ENCODING).iter();
     let is_known = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
-    if is_empty || encodings.next().is_none_or(is_known) && encodings.next().is_none() {
+    if encodings.next().is_none_or(is_known) && encodings.next().is_none() {
         return Ok(());
     }
     Err(Problem::misframed("the body has an unknown transfer encoding: send it plain, or chunked once"))

@@ -146,7 +146,7 @@ impl Router {
     }
 
     fn today(&self) -> Date {
-        Timestamp::now().to_zoned(self.time_zone.clone()).date()
+        self.time_zone.to_datetime(Timestamp::now()).date()
     }
 }
 

@@ -751,9 +751,13 @@ fn the_table_is_as_documented() {
     let database = Database::new();
     let service = Launch::postgres(database.url()).start();
     service.save("Ada", date(1815, 12, 10));
-    let rows = database.client().query("SELECT username, date_of_birth::text FROM users", &[]).unwrap();
+    let mut client = database.client();
+    let rows = client.query("SELECT username, date_of_birth::text FROM users", &[]).unwrap();
     let rows: Vec<(&str, &str)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     assert_eq!(rows, [("ada", "1815-12-10")]);
+    // Room for the next version of a row beside it.
+    let options = "SELECT reloptions::text FROM pg_class WHERE oid = 'users'::regclass";
+    assert_eq!(client.query_one(options, &[]).unwrap().get::<_, &str>(0), "{fillfactor=90}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 use jiff::civil::date;
@@ -88,10 +89,23 @@ fn a_read_ends_with_a_client_that_resets_its_connection() {
 #[test]
 fn a_request_ends_with_a_client_that_has_sent_more_than_is_read() {
     // More than the service buffers (16 KiB), so the end stands behind bytes that nobody has read; and less than the service and the
-    // kernel together: the end of a client that sent more does not arrive.
+    // kernel together: if a client sent more, its end stays in its own kernel.
     let one = request("GET", "/hello/gone", "");
     let requests = one.repeat(24 * 1024 / one.len());
     a_request_ends_with_its_client(&requests, drop);
+}
+
+#[test]
+fn a_request_ends_with_a_client_that_resets_behind_more_than_the_kernel_takes() {
+    let one = request("GET", "/hello/gone", "");
+    a_request_ends_with_its_client(&one, |connection| {
+        let mut stream = connection.stream();
+        stream.set_nonblocking(true).unwrap();
+        let requests = one.repeat(1000);
+        let full = std::iter::repeat_with(|| stream.write(requests.as_bytes())).find_map(Result::err).unwrap();
+        assert_eq!(full.kind(), ErrorKind::WouldBlock);
+        reset(connection);
+    });
 }
 
 #[test]

@@ -120,6 +120,26 @@ fn idle_connections_do_not_hold_the_drain_up() {
 }
 
 #[test]
+fn a_head_of_which_half_was_sent_before_the_end_is_answered() {
+    let mut service = Launch::embedded().set("DOB_API_DRAIN_DELAY", "0ms").start();
+    service.save("ada", date(1815, 12, 10));
+    let (mut fresh, mut used) = (service.connect(), service.connect());
+    assert_eq!(used.get("/hello/ada").status, 200);
+    for connection in [&mut fresh, &mut used] {
+        connection.send("GET /hello/ada HTTP/1.1\r\nHost:");
+    }
+    service.signal(Signal::TERM);
+    refuses_connections(&service);
+    for connection in [&mut fresh, &mut used] {
+        connection.send(" a\r\n\r\n");
+        let response = connection.receive();
+        assert_eq!(response.message(), greeting("ada", date(1815, 12, 10)));
+        assert!(response.closes() && connection.is_closed(), "{response:?}");
+    }
+    assert!(service.wait().success());
+}
+
+#[test]
 fn a_write_in_flight_is_finished_after_the_listener_is_closed() {
     let database = Database::new();
     let mut service = Launch::postgres(database.url()).set("DOB_API_DRAIN_DELAY", "0ms").start();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// use dob_api::domain::Username;
 ///
 /// let name: Username = "Ada".parse()?;
-/// assert_eq!(name.to_string(), "Ada");
+/// assert_eq!(name.as_str(), "Ada");
 /// assert_eq!(name.key(), "aDA".parse::<Username>()?.key());
 /// # Ok::<(), dob_api::domain::UsernameError>(())
 /// ```
@@ -32,6 +32,12 @@ pub enum UsernameError {
 impl Username {
     /// The longest name, in letters.
     pub const MAX_LENGTH: usize = 255;
+
+    /// The name in the spelling of the request.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 
     /// The identity under which this user is stored.
     #[must_use]
@@ -58,12 +64,6 @@ impl std::str::FromStr for Username {
             return Err(UsernameError::TooLong);
         }
         Ok(Self(text.into()))
-    }
-}
-
-impl fmt::Display for Username {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
@@ -127,7 +127,7 @@ mod tests {
     fn identity_ignores_case_and_display_keeps_the_spelling() -> Result<(), UsernameError> {
         let name: Username = "aDa".parse()?;
         assert_eq!(name.key().as_str(), "ada");
-        assert_eq!(name.to_string(), "aDa");
+        assert_eq!(name.as_str(), "aDa");
         Ok(())
     }
 

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::{Buf, Bytes};
+use http_body_util::{BodyExt, Limited};
 use hyper::StatusCode;
 use hyper::body::Body;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
@@ -27,16 +28,26 @@ where
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(too_large());
     }
-    let collected = timeout(limit, Limited::new(body, MAX_BODY).collect()).await.map_err(|_| {
+    let bytes = timeout(limit, collect(body)).await.map_err(|_| {
         let detail = "the body of the request took too long: send it in one go";
         Problem::new(StatusCode::REQUEST_TIMEOUT, detail).closing()
-    })?;
-    let bytes = match collected {
-        Ok(collected) => collected.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
-        Err(_) => return Err(Problem::misframed("the body is incomplete or badly chunked: send all of it")),
-    };
+    })??;
     parse(&bytes).map(|person| person.date_of_birth)
+}
+
+/// The whole body, which is nearly always a single frame.
+async fn collect<B: Body<Error: Into<BoxError>> + Unpin>(body: &mut B) -> Result<Bytes, Problem> {
+    let mut whole = Bytes::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Problem::misframed("the body is incomplete or badly chunked: send all of it"))?;
+        let Ok(mut data) = frame.into_data() else { continue };
+        if whole.len() + data.remaining() > MAX_BODY {
+            return Err(too_large());
+        }
+        let data = data.copy_to_bytes(data.remaining());
+        whole = if whole.is_empty() { data } else { [whole, data].concat().into() };
+    }
+    Ok(whole)
 }
 
 /// Reads what is left of a body that nobody needs, and says whether that was all of it.

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::ReadHalf;
@@ -30,6 +31,8 @@ pub(super) struct Activity {
     pub(super) is_closing: AtomicBool,
     /// Whether the client sends no more.
     pub(super) has_left: AtomicBool,
+    /// Whether HTTP has begun, and has sent everything.
+    has_sent: AtomicBool,
 }
 
 impl Activity {
@@ -46,6 +49,19 @@ impl Activity {
             _ => Doing::Request,
         }
     }
+
+    /// Whether HTTP has begun and waits for the client, so that it can rest.
+    pub(super) fn can_rest(&self) -> bool {
+        self.has_sent.load(Ordering::Relaxed) && self.doing() != Doing::Request
+    }
+
+    /// Notes that HTTP rests, perhaps after part of a head, which may have come together with a request.
+    pub(super) fn rest(&self, in_head: bool) {
+        self.has_sent.store(false, Ordering::Relaxed);
+        if in_head && self.doing() == Doing::Idle {
+            self.enter(Doing::Head);
+        }
+    }
 }
 
 /// A stream that notes when a head begins and when the client ends, and that is not shut down when HTTP is done with it.
@@ -56,6 +72,8 @@ pub(super) struct Observed<'a> {
     pub(super) reader: ReadHalf<'a>,
     pub(super) stream: &'a TcpStream,
     pub(super) activity: &'a Activity,
+    /// The start of a head that was received before HTTP last rested.
+    pub(super) rest: Bytes,
     /// Whether everything that the client sent was read, with the end of it.
     pub(super) has_ended: bool,
 }
@@ -63,7 +81,13 @@ pub(super) struct Observed<'a> {
 impl AsyncRead for Observed<'_> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.reader).poll_read(cx, buffer);
+        let polled = if self.rest.is_empty() {
+            Pin::new(&mut self.reader).poll_read(cx, buffer)
+        } else {
+            let size = self.rest.len().min(buffer.remaining());
+            buffer.put_slice(&self.rest.split_to(size));
+            Poll::Ready(Ok(()))
+        };
         if matches!(polled, Poll::Ready(Ok(()))) {
             if buffer.filled().len() == before {
                 self.has_ended = true;
@@ -81,6 +105,7 @@ impl AsyncWrite for Observed<'_> {
         if self.activity.doing() == Doing::Head {
             self.activity.enter(Doing::Idle);
         }
+        self.activity.has_sent.store(false, Ordering::Relaxed);
         loop {
             match self.stream.try_write(bytes) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => ready!(self.stream.poll_write_ready(cx))?,
@@ -89,7 +114,9 @@ impl AsyncWrite for Observed<'_> {
         }
     }
 
+    /// Called when HTTP has written everything, also if that was nothing.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.activity.has_sent.store(true, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 

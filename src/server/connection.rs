@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -76,45 +78,76 @@ async fn exchange<H: Answer>(server: &Server<H>, stream: &mut TcpStream) -> End 
             Ok::<_, Infallible>(response)
         }
     });
-    let observed = Observed { reader, stream: shared, activity: &activity, has_ended: false };
-    let mut connection = http1::Builder::new()
-        // A client may close its half after the request and still read the answer.
-        .half_close(true)
-        .max_buf_size(MAX_HEAD)
-        .header_read_timeout(None)
-        // One write of head and body together costs less than gathering them.
-        .writev(false)
-        .serve_connection(TokioIo::new(observed), service);
+    let mut builder = http1::Builder::new();
+    // A client may close its half after the request and still read the answer.
+    builder.half_close(true).max_buf_size(MAX_HEAD).header_read_timeout(None);
+    // One write of head and body together costs less than gathering them.
+    builder.writev(false);
+    let observed = Observed { reader, stream: shared, activity: &activity, rest: Bytes::new(), has_ended: false };
+    // hyper takes 16 KiB before the first byte is there, and 32 once it has part of a head. So it rests while the client sends
+    // nothing: of a slow client at once, else only after a while, because a new start costs as much as a part of a request.
+    let (mut resting, mut serving) = (Some(observed), None::<http1::Connection<_, _>>);
+    let mut is_slow = false;
 
     // In a set, so that the watch is polled when it is woken itself, and not by each request.
     let watch = |stopwatch| watch::next(shared, &activity, limits, lifecycle, stopwatch);
     let mut watches =
         FuturesUnordered::from_iter([watch(Stopwatch::new(limits.header_timeout.min(limits.keep_alive)))]);
     let answer = loop {
+        let exchanged = poll_fn(|cx| match serving.as_mut().map(|http| http.poll_unpin(cx)) {
+            Some(Poll::Ready(ended)) => Poll::Ready(Some(ended)),
+            Some(Poll::Pending) if (is_slow || activity.doing() == Doing::Head) && activity.can_rest() => {
+                Poll::Ready(None)
+            }
+            _ => Poll::Pending,
+        });
         tokio::select! {
             biased;
-            // hyper answers most malformed heads itself, but not one that ends early or that begins HTTP/2.
-            ended = &mut connection => {
-                break (ended.is_err() && activity.doing() == Doing::Head).then(http::raw_malformed);
-            }
+            ended = exchanged => match ended {
+                // hyper answers most malformed heads itself, but not one that ends early or that begins HTTP/2.
+                Some(ended) => break (ended.is_err() && activity.doing() == Doing::Head).then(http::raw_malformed),
+                None => resting = serving.take().map(|http| rest(http.into_parts())),
+            },
             Some((event, stopwatch)) = watches.next() => {
                 match event {
                     Event::Closing => {
                         activity.is_closing.store(true, Ordering::Relaxed);
-                        std::pin::Pin::new(&mut connection).graceful_shutdown();
+                        builder.keep_alive(false);
+                        if let Some(http) = &mut serving {
+                            std::pin::Pin::new(http).graceful_shutdown();
+                        } else if resting.as_ref().is_some_and(|observed| observed.rest.is_empty()) {
+                            break None;
+                        }
                     }
                     Event::Left => activity.has_left.store(true, Ordering::Relaxed),
+                    Event::Rests => resting = serving.take().map(|http| rest(http.into_parts())),
                     Event::TimedOut(doing) => break (doing == Doing::Head).then(http::raw_timeout),
                 }
                 watches.push(watch(stopwatch));
             }
+            // A new socket counts as readable until it has been tried.
+            _ = async { shared.peek(&mut [0]).await }, if resting.is_some() => {
+                serving = resting.take().map(|observed| {
+                    is_slow = !observed.rest.is_empty();
+                    builder.serve_connection(TokioIo::new(observed), &service)
+                });
+            }
         }
     };
+    let observed = resting.or_else(|| Some(serving?.into_parts().io.into_inner()));
     match answer {
         Some(answer) => End::Answer(answer),
-        None if connection.into_parts().io.into_inner().has_ended => End::OfBoth,
+        None if observed.is_some_and(|observed| observed.has_ended) => End::OfBoth,
         None => End::OfOurs,
     }
+}
+
+/// Gives back what HTTP holds, but for the stream and what was received of a head.
+fn rest<S>(parts: http1::Parts<TokioIo<Observed<'_>>, S>) -> Observed<'_> {
+    let mut observed = parts.io.into_inner();
+    observed.rest = [&parts.read_buf[..], &observed.rest[..]].concat().into();
+    observed.activity.rest(!observed.rest.is_empty());
+    observed
 }
 
 /// Returns when a request that began then is no longer answered, because its client sends no more.

@@ -14,6 +14,9 @@ use crate::lifecycle::{Lifecycle, Phase};
 /// How long an idle connection is still listened to when the service closes: requests may be on their way.
 const LAST_CALL: Duration = Duration::from_millis(100);
 
+/// The longest time between two ticks.
+const TICK: Duration = Duration::from_secs(2);
+
 /// What a connection must heed.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -21,6 +24,8 @@ pub(super) enum Event {
     Closing,
     /// The client sends no more: it left, or ended its half.
     Left,
+    /// Nothing has happened for a while: what HTTP holds can be given back.
+    Rests,
     /// The connection has been doing this for too long.
     TimedOut(Doing),
 }
@@ -35,7 +40,7 @@ pub(super) struct Stopwatch {
 
 impl Stopwatch {
     pub(super) fn new(shortest: Duration) -> Self {
-        let mut interval = interval(shortest / 4);
+        let mut interval = interval(TICK.min(shortest / 4));
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { interval, ticks: 0 }
     }
@@ -72,6 +77,7 @@ pub(super) async fn next(
             _ = stopwatch.interval.tick() => match stopwatch.read(activity) {
                 (Doing::Idle, time) if time >= limits.keep_alive => Event::TimedOut(Doing::Idle),
                 (Doing::Head, time) if time >= limits.header_timeout => Event::TimedOut(Doing::Head),
+                (_, time) if !time.is_zero() && activity.can_rest() => Event::Rests,
                 _ => continue,
             },
         };

@@ -38,7 +38,7 @@ pub(super) struct EmbeddedStore {
 
 /// The queue of the writer, which ends with the store.
 #[derive(Debug)]
-struct Closing(Writes);
+struct Closing(Arc<Writes>);
 
 impl Drop for Closing {
     fn drop(&mut self) {
@@ -170,7 +170,7 @@ struct Writer {
 
 impl Writer {
     /// Commits batch after batch until the store is dropped.
-    fn run(self, runtime: &Handle, writes: &Writes) {
+    fn run(self, runtime: &Handle, writes: &Arc<Writes>) {
         while let Some(batch) = runtime.block_on(writes.batch()) {
             let answer = self.commit(&batch).map_err(|error| self.recover(&error));
             batch.answer(|| answer);

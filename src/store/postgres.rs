@@ -49,8 +49,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 pub(super) struct PostgresStore(Arc<Shared>);
 
 struct Shared {
-    reads: Queue<UserKey, Answered<Reads>>,
-    writes: Queue<(UserKey, DateOfBirth), Answered<Writes>>,
+    reads: Arc<Queue<UserKey, Answered<Reads>>>,
+    writes: Arc<Queue<(UserKey, DateOfBirth), Answered<Writes>>>,
     read_patience: Duration,
     write_patience: Duration,
     hosts: Arc<Hosts>,
@@ -113,7 +113,7 @@ impl PostgresStore {
 }
 
 fn start<W: Work>(
-    queue: &Queue<W::Question, Answered<W>>,
+    queue: &Arc<Queue<W::Question, Answered<W>>>,
     hosts: &Arc<Hosts>,
     metrics: &StoreMetrics,
     connected: &Arc<Semaphore>,

@@ -4,18 +4,22 @@
 //! that is dropped puts its unanswered jobs back to the front, in order of arrival. A job whose time is up leaves the queue,
 //! too; one that is under way is awaited first, so that what its client asks next comes after it.
 
+mod batch;
+
 use std::collections::VecDeque;
-use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, timeout_at};
 
+use self::batch::Job;
 use super::StoreError;
 use crate::metrics::{Operation, StoreMetrics};
+
+pub(super) use self::batch::Batch;
 
 /// The most jobs in a batch: what a statement can carry without delaying its neighbours.
 const MAX_BATCH: usize = 1024;
@@ -27,32 +31,9 @@ const SHRINK: u32 = 4;
 /// How often a job is put back until it leaves alone.
 const ALONE: u32 = MAX_BATCH.ilog2().div_ceil(SHRINK);
 
-/// A question with the place for its answer.
+/// Questions that wait, and the lanes that wait for them.
 #[derive(Debug)]
-pub(super) struct Job<Q, A> {
-    pub(super) question: Q,
-    reply: oneshot::Sender<A>,
-    /// Its place in the order of arrival.
-    number: u64,
-    /// How often a batch with it was dropped.
-    put_back: u32,
-    /// When it may no longer leave in a batch.
-    until: Option<Instant>,
-}
-
-impl<Q, A> Job<Q, A> {
-    /// Whether nobody waits for it, or its time is up.
-    fn is_over(&self) -> bool {
-        self.reply.is_closed() || self.until.is_some_and(|until| Instant::now() >= until)
-    }
-}
-
-/// A queue; clones share it.
-#[derive(Debug)]
-pub(super) struct Queue<Q, A>(Arc<Shared<Q, A>>);
-
-#[derive(Debug)]
-struct Shared<Q, A> {
+pub(super) struct Queue<Q, A> {
     waiting: Mutex<Waiting<Q, A>>,
     capacity: usize,
     arrival: Notify,
@@ -68,13 +49,6 @@ struct Waiting<Q, A> {
     closed: bool,
 }
 
-/// Jobs that left the queue together, in order of arrival.
-#[derive(Debug)]
-pub(super) struct Batch<Q, A> {
-    jobs: Vec<Job<Q, A>>,
-    queue: Queue<Q, A>,
-}
-
 /// Wakes another lane when the one that was woken gives up before it takes the jobs.
 struct Relay<'a>(&'a Notify);
 
@@ -87,14 +61,14 @@ struct Place<'a, Q, A> {
 
 impl<Q, A> Queue<Q, A> {
     /// A queue that admits new jobs while fewer than `capacity` wait.
-    pub(super) fn new(capacity: usize, operation: Operation, metrics: &StoreMetrics) -> Self {
-        Self(Arc::new(Shared {
+    pub(super) fn new(capacity: usize, operation: Operation, metrics: &StoreMetrics) -> Arc<Self> {
+        Arc::new(Self {
             waiting: Mutex::new(Waiting { jobs: VecDeque::new(), next: 0, closed: false }),
             capacity,
             arrival: Notify::new(),
             depth: metrics.queue_depth(operation),
             sizes: metrics.batch_size(operation),
-        }))
+        })
     }
 
     /// Puts a question into the queue and waits for its answer. Dropping the future withdraws the question. After `until`
@@ -104,7 +78,7 @@ impl<Q, A> Queue<Q, A> {
     ///
     /// The queue is full, or it is closed, or the time was up before there was an answer.
     pub(super) async fn ask(&self, question: Q, until: Option<Instant>) -> Result<A, StoreError> {
-        self.admit(question, until, self.0.capacity, 0)?.await
+        self.wait(question, until, self.capacity, 0).await
     }
 
     /// The same for a question that was admitted before and could not be answered: a full queue does not refuse it, and it
@@ -114,190 +88,113 @@ impl<Q, A> Queue<Q, A> {
     ///
     /// The queue is closed, or the time was up before there was an answer.
     pub(super) async fn ask_again(&self, question: Q, until: Option<Instant>) -> Result<A, StoreError> {
-        self.admit(question, until, usize::MAX, ALONE)?.await
+        self.wait(question, until, usize::MAX, ALONE).await
     }
 
-    fn admit(
-        &self,
-        question: Q,
-        until: Option<Instant>,
-        capacity: usize,
-        put_back: u32,
-    ) -> Result<impl Future<Output = Result<A, StoreError>>, StoreError> {
+    async fn wait(&self, question: Q, until: Option<Instant>, capacity: usize, put_back: u32) -> Result<A, StoreError> {
         let (reply, mut answer) = oneshot::channel();
-        let mut waiting = self.waiting();
-        if waiting.closed {
-            return Err(StoreError::Unavailable);
-        }
-        if waiting.jobs.len() >= capacity {
-            return Err(StoreError::QueueFull);
-        }
-        let number = waiting.next;
-        waiting.next += 1;
-        waiting.jobs.push_back(Job { question, reply, number, put_back, until });
-        // One lane gathers at a time: a second one would leave at once with what the first has just missed.
-        if waiting.jobs.len() == 1 {
-            self.0.arrival.notify_one();
-        }
-        drop(waiting);
-        self.0.depth.inc();
-        let place = Place { queue: self, number, answered: false };
-        Ok(async move {
-            let mut place = place;
-            let in_time = match until {
-                None => (&mut answer).await,
-                Some(until) => tokio::select! {
-                    biased;
-                    answer = &mut answer => answer,
-                    () = sleep_until(until) => {
-                        if place.queue.withdraw(place.number) {
-                            return Err(StoreError::OutOfPatience);
-                        }
-                        (&mut answer).await
-                    }
-                },
-            };
-            place.answered = true;
-            in_time.map_err(|_| if until.is_some() { StoreError::OutOfPatience } else { StoreError::Unavailable })
-        })
+        let number = self.change(|waiting| {
+            if waiting.closed {
+                return Err(StoreError::Unavailable);
+            }
+            if waiting.jobs.len() >= capacity {
+                return Err(StoreError::QueueFull);
+            }
+            let number = waiting.next;
+            waiting.next += 1;
+            waiting.jobs.push_back(Job { question, reply, number, put_back, until });
+            // One lane gathers at a time: a second one would leave at once with what the first has just missed.
+            if waiting.jobs.len() == 1 {
+                self.arrival.notify_one();
+            }
+            Ok(number)
+        })?;
+        let mut place = Place { queue: self, number, answered: false };
+        let answered = match until {
+            None => answer.await,
+            Some(until) => match timeout_at(until, &mut answer).await {
+                Ok(answered) => answered,
+                Err(_) if self.withdraw(number) => return Err(StoreError::OutOfPatience),
+                Err(_) => answer.await,
+            },
+        };
+        place.answered = true;
+        answered.map_err(|_| if until.is_some() { StoreError::OutOfPatience } else { StoreError::Unavailable })
     }
 
     /// Waits for jobs and takes those that wait, in order of arrival. No job is lost when the future is dropped. `None` once
     /// the queue is closed and empty.
-    pub(super) async fn batch(&self) -> Option<Batch<Q, A>> {
+    pub(super) async fn batch(self: &Arc<Self>) -> Option<Batch<Q, A>> {
         loop {
-            match self.is_waiting() {
-                Some(true) => {}
-                Some(false) => {
-                    self.0.arrival.notified().await;
-                    continue;
-                }
-                None => return None,
+            let (is_empty, is_closed) = self.change(|waiting| (waiting.jobs.is_empty(), waiting.closed));
+            if is_empty && is_closed {
+                return None;
             }
-            let relay = Relay(&self.0.arrival);
+            if is_empty {
+                self.arrival.notified().await;
+                continue;
+            }
+            let relay = Relay(&self.arrival);
             // Requests whose bytes are here already are read before a batch leaves, instead of following in one of their own.
             yield_now().await;
             std::mem::forget(relay);
             let jobs = self.take();
             if !jobs.is_empty() {
                 #[expect(clippy::cast_precision_loss, reason = "a batch has at most 1,024 jobs")]
-                self.0.sizes.observe(jobs.len() as f64);
-                return Some(Batch { jobs, queue: self.clone() });
+                self.sizes.observe(jobs.len() as f64);
+                return Some(Batch::new(jobs, self));
             }
         }
     }
 
     /// Ends the queue: nothing is admitted any more, and who waits for a batch is told once it is empty.
     pub(super) fn close(&self) {
-        self.waiting().closed = true;
-        self.0.arrival.notify_waiters();
-        self.0.arrival.notify_one();
-    }
-
-    /// Whether jobs wait; `None` if none ever will again.
-    fn is_waiting(&self) -> Option<bool> {
-        let waiting = self.waiting();
-        if waiting.jobs.is_empty() && waiting.closed { None } else { Some(!waiting.jobs.is_empty()) }
+        self.change(|waiting| waiting.closed = true);
+        self.arrival.notify_waiters();
+        self.arrival.notify_one();
     }
 
     /// The next batch, as small as its jobs want it.
     fn take(&self) -> Vec<Job<Q, A>> {
-        let mut waiting = self.waiting();
-        let mut most = MAX_BATCH;
-        let fits = |(before, job): &(usize, &Job<Q, A>)| {
-            most = most.min(MAX_BATCH >> (job.put_back.min(ALONE) * SHRINK).min(MAX_BATCH.ilog2()));
-            *before < most
-        };
-        let most = waiting.jobs.iter().enumerate().take_while(fits).count();
-        let jobs: Vec<_> = waiting.jobs.drain(..most).collect();
-        let are_left = !waiting.jobs.is_empty();
-        drop(waiting);
-        self.0.depth.dec_by(i64::try_from(jobs.len()).unwrap_or(0));
-        if are_left {
-            self.0.arrival.notify_one();
-        }
-        jobs
+        self.change(|waiting| {
+            let mut most = MAX_BATCH;
+            let fits = |(before, job): &(usize, &Job<Q, A>)| {
+                most = most.min(MAX_BATCH >> (job.put_back.min(ALONE) * SHRINK).min(MAX_BATCH.ilog2()));
+                *before < most
+            };
+            let size = waiting.jobs.iter().enumerate().take_while(fits).count();
+            let jobs = waiting.jobs.drain(..size).collect();
+            if !waiting.jobs.is_empty() {
+                self.arrival.notify_one();
+            }
+            jobs
+        })
     }
 
     fn put_back(&self, jobs: impl Iterator<Item = Job<Q, A>>) {
-        let mut waiting = self.waiting();
-        for mut job in jobs.filter(|job| !job.is_over()) {
-            job.put_back += 1;
-            let place = waiting.jobs.partition_point(|other| other.number < job.number);
-            waiting.jobs.insert(place, job);
-            self.0.depth.inc();
-        }
-        drop(waiting);
-        self.0.arrival.notify_one();
+        self.change(|waiting| {
+            for mut job in jobs.filter(|job| !job.is_over()) {
+                job.put_back += 1;
+                let place = waiting.jobs.partition_point(|other| other.number < job.number);
+                waiting.jobs.insert(place, job);
+            }
+        });
+        self.arrival.notify_one();
     }
 
     /// Takes a job out of the queue; false if it is under way.
     fn withdraw(&self, number: u64) -> bool {
-        let mut waiting = self.waiting();
-        let found = waiting.jobs.binary_search_by_key(&number, |job| job.number);
-        if let Ok(place) = found {
-            waiting.jobs.remove(place);
-            self.0.depth.dec();
-        }
-        found.is_ok()
+        self.change(|waiting| {
+            let place = waiting.jobs.binary_search_by_key(&number, |job| job.number);
+            place.map(|place| waiting.jobs.remove(place)).is_ok()
+        })
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting<Q, A>> {
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<Q, A> Batch<Q, A> {
-    /// Answers the jobs in their order, each by what `answer` returns next.
-    pub(super) fn answer(mut self, mut answer: impl FnMut() -> A) {
-        for job in self.jobs.drain(..) {
-            // The client may have left meanwhile.
-            let _ = job.reply.send(answer());
-        }
-    }
-
-    /// Forgets the jobs whose clients have left, or whose time is up; false if none is left.
-    pub(super) fn forget_gone(&mut self) -> bool {
-        self.jobs.retain(|job| !job.is_over());
-        !self.jobs.is_empty()
-    }
-
-    /// Whether the batch is a single job that was put back until it left alone.
-    pub(super) fn is_last_resort(&self) -> bool {
-        self.jobs.len() == 1 && self.jobs[0].put_back >= ALONE
-    }
-
-    /// Sorts by `key`; jobs with the same key stay in order of arrival.
-    pub(super) fn sort_by_key<K: Ord + ?Sized>(&mut self, key: impl Fn(&Q) -> &K) {
-        self.jobs.sort_by(|one, other| key(&one.question).cmp(key(&other.question)));
-    }
-
-    /// Divides the batch into parts of at most `size` jobs, the first one last.
-    pub(super) fn divide(mut self, size: usize) -> Vec<Self> {
-        let mut parts = Vec::new();
-        while !self.jobs.is_empty() {
-            let rest = self.jobs.len() - 1;
-            let start = rest - rest % size.max(1);
-            parts.push(Self { jobs: self.jobs.split_off(start), queue: self.queue.clone() });
-        }
-        parts
-    }
-}
-
-impl<Q, A> Deref for Batch<Q, A> {
-    type Target = [Job<Q, A>];
-
-    fn deref(&self) -> &[Job<Q, A>] {
-        &self.jobs
-    }
-}
-
-impl<Q, A> Drop for Batch<Q, A> {
-    fn drop(&mut self) {
-        if !self.jobs.is_empty() {
-            let jobs = std::mem::take(&mut self.jobs);
-            self.queue.put_back(jobs.into_iter());
-        }
+    fn change<T>(&self, change: impl FnOnce(&mut Waiting<Q, A>) -> T) -> T {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut waiting);
+        self.depth.set(i64::try_from(waiting.jobs.len()).unwrap_or(i64::MAX));
+        result
     }
 }
 
@@ -315,23 +212,19 @@ impl<Q, A> Drop for Place<'_, Q, A> {
     }
 }
 
-impl<Q, A> Clone for Queue<Q, A> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::pin::{Pin, pin};
     use std::task::{Context, Poll, Waker};
     use std::time::Duration;
 
+    use tokio::time::sleep_until;
+
     use super::*;
 
     type Asking<'a> = Pin<Box<dyn Future<Output = Result<u8, StoreError>> + 'a>>;
 
-    fn queue(capacity: usize) -> Queue<u8, u8> {
+    fn queue(capacity: usize) -> Arc<Queue<u8, u8>> {
         Queue::new(capacity, Operation::Read, &StoreMetrics::register(&mut crate::metrics::registry()))
     }
 
@@ -346,7 +239,7 @@ mod tests {
         asking
     }
 
-    async fn next(queue: &Queue<u8, u8>) -> (Vec<u8>, Option<Batch<u8, u8>>) {
+    async fn next(queue: &Arc<Queue<u8, u8>>) -> (Vec<u8>, Option<Batch<u8, u8>>) {
         let batch = queue.batch().await;
         (batch.iter().flat_map(|batch| batch.iter()).map(|job| job.question).collect(), batch)
     }
@@ -419,7 +312,7 @@ mod tests {
         let queue = queue(2);
         let soon = || Instant::now() + Duration::from_millis(20);
         assert_eq!(queue.ask(1, Some(soon())).await, Err(StoreError::OutOfPatience));
-        assert!(queue.0.waiting.lock().is_ok_and(|waiting| waiting.jobs.is_empty()));
+        assert!(queue.waiting.lock().is_ok_and(|waiting| waiting.jobs.is_empty()));
         for answer in [Some(10), None] {
             let until = soon();
             let mut asking = pin!(queue.ask(2, Some(until)));
@@ -429,7 +322,7 @@ mod tests {
             assert!(poll(asking.as_mut()).is_pending());
             batch.into_iter().for_each(|batch| answer.map_or((), |answer| batch.answer(|| answer)));
             assert_eq!(asking.await, answer.ok_or(StoreError::OutOfPatience));
-            assert!(queue.0.waiting.lock().is_ok_and(|waiting| waiting.jobs.is_empty()));
+            assert!(queue.waiting.lock().is_ok_and(|waiting| waiting.jobs.is_empty()));
         }
     }
 

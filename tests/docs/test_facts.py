@@ -86,9 +86,11 @@ def task(name):
 
 
 def test_the_playbook_creates_the_table_that_the_service_would():
-    code = re.search(r'CREATE TABLE IF NOT EXISTS users \((.*?)\n\)"', text("src/store/postgres/table.rs"), re.S)[1]
-    columns = [line.strip().rstrip(",").replace(r"\"", '"') for line in code.splitlines() if line.strip()]
-    assert task("Create the table users")["community.postgresql.postgresql_table"]["columns"] == columns
+    code = re.search(r'CREATE TABLE IF NOT EXISTS users \((.*?)\n\) WITH \((.*?)\)"', text("src/store/postgres/table.rs"), re.S)
+    columns = [line.strip().rstrip(",").replace(r"\"", '"') for line in code[1].splitlines() if line.strip()]
+    table = task("Create the table users")["community.postgresql.postgresql_table"]
+    assert table["columns"] == columns
+    assert table["storage_params"] == [code[2].replace(" ", "")]
 
 
 def test_the_playbook_grants_what_the_service_would():

@@ -15,7 +15,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::support::calendar::{self, greeting_on};
 use crate::support::certificates::Authority;
-use crate::support::http::{Connection, Response};
+use crate::support::http::{Connection, Response, request};
 use crate::support::postgres::Server;
 use crate::support::service::{BINARY, Launch, Service};
 use crate::support::{process, until};
@@ -52,29 +52,94 @@ fn when_file_descriptors_run_out_connections_wait_and_are_served_afterwards() {
     }
 }
 
-#[test]
-fn within_80_mb_two_thousand_clients_with_half_a_head_each_are_served() {
-    const CLIENTS: usize = 2000;
+const CLIENTS: usize = 2000;
+
+/// The static binary, whose allocator is the one that counts, with a limit of its memory, the stacks of its threads included.
+fn within(megabytes: u64) -> Service {
     process::raise_open_files(CLIENTS as u64 + 2000);
+    let binary = std::env::var("DOB_API_STATIC_BINARY").expect("tests/hostile/run names the static binary");
     // Sending and receiving one client after the other takes seconds on a busy machine.
-    let service = Launch::embedded()
+    let launch = Launch::embedded()
         .set("DOB_API_MAX_CONNECTIONS", (CLIENTS + 10).to_string())
         .set("DOB_API_HEADER_TIMEOUT", "120s")
-        .start();
-    // 32 KiB a connection, the service itself, and the stacks of its threads.
-    limit(&service, &format!("--data={0}:{0}", 80 << 20));
+        .set("DOB_API_BODY_TIMEOUT", "120s");
+    let service = launch.bind_as(process::command(&binary));
+    service.await_health(200);
+    limit(&service, &format!("--data={0}:{0}", megabytes << 20));
     service.save("ada", date(1815, 12, 10));
-    let mut clients = service.connections(CLIENTS);
-    let half = format!("GET /hello/ada HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(8000));
-    for client in &mut clients {
-        client.send(&half);
+    service
+}
+
+/// Each client sends `pieces`, one after the other, and is served once it has sent `rest`. Until then the service needs less than
+/// `kib` for each, itself included.
+fn are_served(service: &Service, clients: &mut [Connection], pieces: &[String], rest: &str, kib: u64) {
+    for piece in pieces {
+        for client in &mut *clients {
+            client.send(piece);
+        }
+        until("all of it is read", || unread(service.address.port()) == 0);
     }
-    until("all are read", || service.metrics().sum("dob_api_http_connections", &[]) >= CLIENTS as u64);
-    for client in &mut clients {
-        client.send("\r\n\r\n");
+    let needed = service.resident_kib();
+    assert!(needed < kib * clients.len() as u64, "{needed} KiB");
+    for client in clients {
+        client.send(rest);
+        assert!([200, 204].contains(&client.receive().status));
+    }
+}
+
+/// A head of which the last line is not there.
+fn half_a_head(size: usize) -> String {
+    format!("GET /hello/ada HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(size))
+}
+
+#[test]
+fn within_64_mb_two_thousand_clients_with_half_a_head_each_are_served() {
+    let service = within(64);
+    let mut clients = service.connections(CLIENTS);
+    // Once new, then after a request, then in pieces.
+    are_served(&service, &mut clients, &[half_a_head(8000)], "\r\n\r\n", 16);
+    are_served(&service, &mut clients, &[half_a_head(8000)], "\r\n\r\n", 16);
+    let pieces = [half_a_head(4000), "x".repeat(4000), "x".repeat(4000), "x".repeat(3000)];
+    are_served(&service, &mut clients, &pieces, "\r\n\r\n", 24);
+}
+
+#[test]
+fn within_80_mb_two_thousand_clients_with_half_a_body_each_are_served() {
+    let service = within(80);
+    let mut clients = service.connections(CLIENTS);
+    let body = calendar::body(date(1815, 12, 10));
+    let (start, rest) = body.split_at(9);
+    let head = format!("PUT /hello/ada HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{start}", body.len());
+    are_served(&service, &mut clients, &[head], rest, 32);
+}
+
+#[test]
+fn what_an_idle_client_costs_is_soon_a_few_kilobytes_and_what_it_has_sent() {
+    let service = within(80);
+    let mut clients = service.connections(CLIENTS);
+    let shrinks_to = |kib: u64| until("buffers are given back", || service.resident_kib() < kib * CLIENTS as u64);
+    for _ in 0..2 {
+        for client in &mut clients {
+            assert_eq!(client.get("/hello/ada").status, 200);
+        }
+        shrinks_to(8);
+    }
+    // Half of a head behind a request.
+    let get = request("GET", "/hello/ada", "");
+    for client in clients.iter_mut().take(CLIENTS / 2) {
+        client.send(get.clone() + &half_a_head(7000));
         assert_eq!(client.receive().status, 200);
     }
-    assert!(service.resident_kib() < 80 * 1024, "{} KiB", service.resident_kib());
+    shrinks_to(12);
+    are_served(&service, &mut clients[..CLIENTS / 2], &[], "\r\n\r\n", 24);
+}
+
+/// The bytes that clients of `port` have sent and the service has not read.
+fn unread(port: u16) -> u64 {
+    let filter = format!("sport = :{port}");
+    let output = Command::new("ss").args(["-H", "-t", "-n", "state", "established", &filter]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| line.split_whitespace().next().unwrap().parse::<u64>().unwrap()).sum()
 }
 
 /// What the kernel may keep for one connection, in each direction. The documents multiply it.

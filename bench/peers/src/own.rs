@@ -33,8 +33,7 @@ struct Handler<U> {
 }
 
 impl<U: Users> Answer for Handler<U> {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let began = Instant::now();
+    async fn answer(&self, request: Request<Incoming>, began: Instant) -> Response<Full<Bytes>> {
         let method = if *request.method() == Method::PUT { "PUT" } else { "GET" };
         let response = self.outcome(request).await.unwrap_or_else(status);
         self.metrics.answered("hello", method, response.status().as_u16(), began.elapsed());

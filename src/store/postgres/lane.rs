@@ -75,7 +75,7 @@ pub(super) trait Work: Sized + Send + Sync + 'static {
 
 /// What lanes of one kind share.
 pub(super) struct Lane<W: Work> {
-    pub(super) queue: Queue<W::Question, Answered<W>>,
+    pub(super) queue: Arc<Queue<W::Question, Answered<W>>>,
     pub(super) hosts: Arc<Hosts>,
     pub(super) metrics: StoreMetrics,
     pub(super) notices: Notices,

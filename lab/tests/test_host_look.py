@@ -28,12 +28,12 @@ HOSTS = {
 }
 
 
-def ansible(folder, hosts, role, tasks, *extra):
+def ansible(folder, hosts, role, tasks, *extra, module=None):
     """What the tasks of a role say of each host."""
     inventory = folder / "hosts.json"
     local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     inventory.write_text(json.dumps({"all": {"children": hosts, "vars": local}}))
-    module = ("-m", "ansible.builtin.include_role", "-a", f"name={role} tasks_from={tasks}")
+    module = module or ("-m", "ansible.builtin.include_role", "-a", f"name={role} tasks_from={tasks}")
     command = [BIN / "ansible", "all", "--inventory", inventory, "--playbook-dir=.", *module, *extra]
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "ANSIBLE_ANY_ERRORS_FATAL": "False"}
     done = subprocess.run(list(map(str, command)), env=environment, cwd=TOP / "ansible", capture_output=True, text=True, timeout=300)

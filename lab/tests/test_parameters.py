@@ -1,10 +1,13 @@
 """Parameters of PostgreSQL that site refuses before anything changes, as this machine's PostgreSQL says; and those that sizes of hosts lead to."""
 
+import json
 import pathlib
+import re
 
 import pytest
 
 from test_host_look import ansible
+from tools import TOP
 
 PROGRAMS = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))[-1]
 SIZE = {"memory_mb": "4000", "processors": "4", "volume_mb": "100000"}
@@ -48,3 +51,28 @@ def test_a_parameter_that_postgresql_does_not_take_is_refused_with_its_reason(ju
     sentence = SETS[name][1]
     assert (f"{name} | FAILED!" in judged) == (sentence is not None), judged
     assert sentence is None or sentence in judged.replace('\\"', '"'), judged
+
+
+# Memory in MB, processors and the volume in MB, and what follows from them; the last region has hosts of two sizes.
+SIZES = {
+    "smallest": ([(900, 1, 8000)], {"shared_buffers": "225MB", "work_mem": "4MB", "max_wal_size": "1024MB", "max_parallel_workers": 2}),
+    "middle": ([(8000, 2, 100000)], {"shared_buffers": "2000MB", "effective_cache_size": "6000MB", "work_mem": "20MB", "max_wal_size": "6250MB"}),
+    "large": ([(128000, 32, 2000000)], {"maintenance_work_mem": "2048MB", "max_wal_size": "8192MB", "max_parallel_workers_per_gather": 4}),
+    "mixed": ([(8000, 2, 100000), (4000, 4, 100000)], {"shared_buffers": "1000MB", "max_parallel_workers": 2}),
+}
+
+
+def test_defaults_follow_the_smallest_host_of_a_region(tmp_path):
+    hosts = {}
+    for name, (sizes, _) in SIZES.items():
+        members = [f"{name}{number}" for number in range(len(sizes))]
+        for member, size in zip(members, sizes, strict=True):
+            host = dict(zip(("memory_mb", "processors", "volume_mb"), map(str, size), strict=True))
+            hosts[member] = {"region_databases": members, "base_host": host}
+    role = TOP / "ansible/roles/patroni"
+    extra = ("-e", f"@{role}/defaults/main.yml", "-e", f"@{role}/vars/main.yml")
+    said = ansible(tmp_path, {"database": {"hosts": hosts}}, None, None, *extra, module=("-m", "ansible.builtin.debug", "-a", "var=patroni_derived"))
+    for name, (sizes, wanted) in SIZES.items():
+        for number in range(len(sizes)):
+            told = json.loads(re.search(rf'{name}{number} \| SUCCESS => ({{ "changed": false, )?{{? ?"patroni_derived": ({{.*?}})', said)[2])
+            assert {key: told[key] for key in wanted} == wanted, said

@@ -229,9 +229,27 @@ fn a_role_does_not_open_for_itself_what_an_administrator_has_closed() {
     database.server.terminate_sessions(&database.name);
     until("the service takes no writes", || service.put("/hello/ada", &body(EARLIER)).status == 503);
     service.greets("ada", LATER);
+    // Sessions that began while it was closed stay closed, and nobody ends them.
     role.arrange("ALTER ROLE APP RESET default_transaction_read_only");
-    database.server.terminate_sessions(&database.name);
     until("writes are taken again", || service.put("/hello/ada", &body(EARLIER)).status == 204);
+}
+
+#[test]
+fn a_service_that_starts_while_a_database_is_closed_takes_writes_once_it_is_opened() {
+    let database = Database::new();
+    let role = Role::new(&database.server, &database.name);
+    role.arrange(&format!("{TABLE} INSERT INTO users VALUES ('ada', '{LATER}')"));
+    let set = |change: &str| {
+        let mut administrator = database.client();
+        administrator.batch_execute("SET default_transaction_read_only = off").unwrap();
+        administrator.batch_execute(&format!("ALTER DATABASE {} {change}", database.name)).unwrap();
+    };
+    set("SET default_transaction_read_only = on");
+    let service = Launch::postgres(role.url()).set("DOB_API_WRITE_PATIENCE", "1s").start();
+    service.greets("ada", LATER);
+    assert_eq!(service.put("/hello/bob", &body(LATER)).status, 503);
+    set("RESET default_transaction_read_only");
+    until("a write is taken", || service.put("/hello/bob", &body(LATER)).status == 204);
 }
 
 #[test]

@@ -71,6 +71,27 @@ fn names_as_primary(service: &Service, server: &Server) {
 }
 
 #[test]
+fn a_standby_to_which_connections_began_while_writes_were_closed_takes_writes_when_it_is_promoted() {
+    let (mut primary, standby) = pair();
+    let service = launch(&primary, &standby).start();
+    service.save("ada", date(1815, 12, 10));
+    let mut administrator = primary.client("postgres");
+    administrator.batch_execute("ALTER ROLE postgres SET default_transaction_read_only = on").unwrap();
+    await_replay(&primary, &standby);
+    standby.terminate_sessions("postgres");
+    let began_closed = "SELECT setting = 'on' AND EXISTS (
+            SELECT FROM pg_stat_activity WHERE client_addr IS NOT NULL AND backend_type = 'client backend')
+        FROM pg_settings WHERE name = 'default_transaction_read_only'";
+    until("the service has a new session", || standby.client("postgres").query_one(began_closed, &[]).unwrap().get(0));
+    administrator.batch_execute("ALTER ROLE postgres RESET default_transaction_read_only").unwrap();
+    await_replay(&primary, &standby);
+    primary.kill();
+    standby.promote();
+    service.save("ada", date(1906, 12, 9));
+    names_as_primary(&service, &standby);
+}
+
+#[test]
 fn a_standby_takes_over_from_a_primary_that_was_killed() {
     let (primary, standby) = pair();
     takes_over(primary, &standby, |mut primary| primary.kill());

@@ -33,6 +33,7 @@ author: [dob-api]
 PAGE, LONG_HEADER = 8192, 40
 AT = re.compile(r"error in WAL record at ([0-9A-F]+/[0-9A-F]+): (.*)")
 NEXT = re.compile(r"(?:invalid record length|record with incorrect prev-link [0-9A-F/]+) at ([0-9A-F]+/[0-9A-F]+)")
+SWITCH = re.compile(r"^rmgr: XLOG +len \(rec/tot\): +\d+/ *(\d+), .* lsn: ([0-9A-F]+/[0-9A-F]+), .* desc: SWITCH", re.M)
 MISSING = re.compile(r'could not find file "([0-9A-F]{24})"')
 POSITION = """select coalesce(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), '0/0')::pg_lsn - '0/0', 0 where pg_is_in_recovery()
 union all select pg_current_wal_flush_lsn() - '0/0', ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::int
@@ -214,7 +215,8 @@ class Host:
             while (end is None or segment * self.segment < end) and (path := self.file(segment, (segment + 1) * self.segment)):
                 os.symlink(path, f"{folder}/{self.name(last, segment)}")
                 segment += 1
-            if segment == first:
+            # A file that a standby has just begun is empty: pg_waldump would take it for damaged.
+            if segment == first or not any(self.header(f"{folder}/{self.name(last, first)}")):
                 raise NoRecord(f"the WAL at {printed(start)} is not there")
             after = (self.name(last, segment), segment * self.segment)
             command = [f"{self.binaries}/pg_waldump", f"--path={folder}", f"--timeline={last}", f"--start={printed(start)}", *options]
@@ -231,11 +233,32 @@ class Host:
         path = f"{folder}/{self.name(timeline, following)}"
         if not os.path.exists(path):
             return False
+        return int.from_bytes(self.header(path)[8:16], "little") == following * self.segment
+
+    @staticmethod
+    def header(path):
+        """The header of a WAL file's first page."""
         with open(path, "rb") as file:
-            return int.from_bytes(file.read(16)[8:], "little") == following * self.segment
+            return file.read(LONG_HEADER)
+
+    def switched(self, segment, end):
+        """Where the records of a segment end: a switch to the next one leaves the rest of it unused."""
+        begin = segment * self.segment
+        if end < begin + self.segment:
+            return end
+        try:
+            said, _ = self.dump(begin, end, "--rmgr=XLOG")
+        except NoRecord:
+            return end
+        found = SWITCH.search(said)
+        return number(found[2]) + int(found[1]) if found else end
 
     def digest(self, end):
-        """A digest of the WAL just before a position, or none if it is not there. Too little of it would say nothing."""
+        """A digest of the WAL just before a position, or none if it is not there. Too little of it would say nothing.
+
+        What follows a switch is left out: a standby has replayed the switch, and counts as past it, before it receives the rest
+        of the segment, and after a new connection it never asks for it.
+        """
         if end > self.chain[-1]["end"]:
             return None
         last = (end - 1) // self.segment
@@ -247,7 +270,7 @@ class Host:
             if path is None:
                 return None
             with open(path, "rb") as file:
-                digest.update(file.read(until - segment * self.segment))
+                digest.update(file.read(self.switched(segment, until) - segment * self.segment))
         return digest.hexdigest()
 
     def committed(self, beyond):

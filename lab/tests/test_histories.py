@@ -265,6 +265,34 @@ def test_two_promotions_at_the_same_position_are_two_histories(promoted_at_one_p
         one.committed(found["fork"])
 
 
+def test_what_follows_a_switch_does_not_part_two_histories(promoted_at_one_position):
+    """A standby that replayed a switch counts as past it, and may never receive the rest of the segment."""
+    one, two = [server.history() for server in promoted_at_one_position]
+    fork = two.chain[-1]["begin"]
+    path, after = [pathlib.Path(one.file(fork // one.segment - before, fork + 1 - before)) for before in (1, 0)]
+    whole, used = path.read_bytes(), one.switched(fork // one.segment - 1, fork) % one.segment
+    assert wal_history.LONG_HEADER < used < one.segment and not any(whole[-1000:]), "both were promoted after a switch"
+    # Now they share the begin of the timeline, too.
+    after.write_bytes(pathlib.Path(two.file(fork // two.segment, fork + 1)).read_bytes())
+    ends = (fork, fork + 100)
+    assert [one.digest(end) for end in ends] == [two.digest(end) for end in ends]
+    for rest in (b"\0", b"\xd1"):
+        path.write_bytes(whole[:used].ljust(one.segment, rest))
+        assert [one.digest(end) for end in ends] == [two.digest(end) for end in ends], rest
+    path.write_bytes(whole[: used - 100].ljust(one.segment, b"\0"))
+    assert all(one.digest(end) != two.digest(end) for end in ends), "what stands before the switch counts"
+
+
+def test_a_segment_that_a_standby_has_just_begun_has_no_record(promoted_at_one_position):
+    host = promoted_at_one_position[0].history()
+    begun = host.chain[-1]["end"] // host.segment + 1
+    pathlib.Path(host.wal, host.name(host.chain[-1]["timeline"], begun)).write_bytes(bytes(host.segment))
+    with pytest.raises(wal_history.NoRecord):
+        host.dump(begun * host.segment, None, "--quiet")
+    host.live = (begun * host.segment, 0)
+    assert host.end() == begun * host.segment
+
+
 def test_the_timelines_of_a_region_are_those_that_its_hosts_began():
     promotions = [[1, 100, "no recovery target specified"], [2, 200, "reason", "time", "b-db1"], [3, 300, "reason", "time", "a-db1"]]
     assert histories.begun(TIMELINES, promotions, ["b-db1", "b-db2"]) == [3]

@@ -153,7 +153,7 @@ impl Host {
 
     /// Asks on one connection until it is lost.
     async fn follow(&self, session: &Arc<Session>) {
-        let mut known = session.standing;
+        let (begun, mut known) = (Instant::now(), session.standing);
         loop {
             let is_suspected = self.pause().await;
             let started = Instant::now();
@@ -163,6 +163,10 @@ impl Host {
             };
             let round_trip = started.elapsed();
             let Ok(standing) = answer else { return };
+            // Only a new session learns that writes were opened again.
+            if standing.is_closed_to_session && begun.elapsed() > INTERVAL {
+                return;
+            }
             let has_changed = (known.role, known.has_table) != (standing.role, standing.has_table);
             let mut problem = None;
             if is_suspected || has_changed || self.view.borrow().hosts[self.index].1.problem.is_some() {

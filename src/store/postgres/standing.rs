@@ -24,7 +24,8 @@ pub(super) const PROBE: &str = "
            clock_timestamp(), pid,
            (extract(epoch FROM backend_start - '2000-01-01 00:00:00+00') * 1000000)::bigint,
            ARRAY(SELECT extract(epoch FROM current_setting(name)::interval)::float8 FROM unnest($1::text[]) AS name),
-           current_setting('synchronous_commit'), current_setting('search_path')
+           current_setting('synchronous_commit'), current_setting('search_path'),
+           current_setting('default_transaction_read_only')::bool AND NOT pg_is_in_recovery()
     FROM pg_control_system(), pg_stat_get_activity(pg_backend_pid())";
 
 /// What a server said of itself, and when.
@@ -36,6 +37,8 @@ pub(super) struct Standing {
     pub(super) replayed: i64,
     /// Whether the table is there, even if the role may not use its schema.
     pub(super) has_table: bool,
+    /// Whether the session's own default closes writes: a session keeps the default of its role or database that it began with.
+    pub(super) is_closed_to_session: bool,
     pub(super) clock: ServerClock,
 }
 
@@ -83,6 +86,7 @@ impl Standing {
             },
             replayed: row.try_get(4)?,
             has_table: row.try_get(5)?,
+            is_closed_to_session: row.try_get(12)?,
             clock: ServerClock { server: row.try_get(6)?, read_at: Instant::now() },
         })
     }
@@ -113,6 +117,6 @@ pub(super) mod tests {
     pub(in super::super) fn standing(role: Role, system: i64, region: i64, timeline: i32) -> Standing {
         let clock = ServerClock { server: Timestamp::UNIX_EPOCH, read_at: Instant::now() };
         let epoch = Epoch { system, promotion: Promotion { region, timeline } };
-        Standing { role, epoch, replayed: 0, has_table: true, clock }
+        Standing { role, epoch, replayed: 0, has_table: true, is_closed_to_session: false, clock }
     }
 }

@@ -3,10 +3,12 @@
 import contextlib
 import json
 import pathlib
+import shlex
 import subprocess
 import sys
 
 from lab.hosts import balancer, credentials, inventory, nspawn, pager, plan, storage
+from lab.hosts.archive import Archive
 from lab.hosts.cloud import Cloud
 from lab.hosts.machine import Machine
 from tools import TOP
@@ -52,6 +54,7 @@ class Cluster:
         self.inventory = run.folder / "inventory"
         vault = self.inventory / "group_vars/all/vault.yml"
         self.credentials = credentials.Credentials(run.folder / "credentials", vault, venv)
+        self.archive = Archive(run.folder / "site/debian", self.credentials)
 
     def _taken(self, place):
         """The place itself, or its successor's after a roll-out."""
@@ -88,15 +91,21 @@ class Cluster:
 
     def start(self, machine):
         """Starts a bare host."""
-        machine.rootfs = rootfs(FILE_SYSTEMS.get(machine.place.kind, machine.place.kind))
-        machine.make(self.credentials)
-        machine.know(storage.names())
+        self._make(machine, FILE_SYSTEMS.get(machine.place.kind, machine.place.kind))
         machine.start()
 
-    def replace(self, machine):
-        """Ends a host and boots an empty one in its place, with its name and address."""
+    def _make(self, machine, kind):
+        machine.rootfs = rootfs(kind)
+        machine.make(self.credentials)
+        machine.know(storage.names())
+        if machine.from_cloud():
+            machine.find_packages(self.archive.sources())
+
+    def replace(self, machine, kind=None):
+        """Ends a host and boots an empty one in its place, with its name and address; `untouched` is a kind, too."""
         machine.remove()
-        self.start(machine)
+        self._make(machine, kind or machine.place.kind)
+        machine.start()
         machine.wait_until_booted()
 
     def add(self, place):
@@ -114,6 +123,7 @@ class Cluster:
 
     def _apt_repository(self):
         site = self.run.folder / "site"
+        self.archive.make()
         nspawn.run(TOP / "dev", "deb", "--out", site / "debs", timeout=1800)
         self.publish(*(site / "debs").glob("*.deb"))
         server = (sys.executable, "-m", "http.server", "--bind", plan.OPERATOR, "--directory", site, "80")
@@ -173,7 +183,16 @@ class Cluster:
         return [*self.run.joining(group), *self.cloud.at_operator(), *map(str, command)]
 
     def ssh_command(self, name, *command):
-        return ["ssh", *self.credentials.ssh_options(), f"root@{self.machines[name].address}", *command]
+        """The command that runs a shell command on a host as root, or logs in there."""
+        machine = self.machines[name]
+        ssh, target = ["ssh", *self.credentials.ssh_options()], f"{machine.user()}@{machine.address}"
+        if machine.user() == "root":
+            return [*ssh, target, *command]
+        if not command:
+            return [*ssh, "-t", target, "sudo --login"]
+        # ssh would put the words of a command together just so; a shell of root's reads them.
+        text = "cd\n" + " ".join(map(str, command))
+        return [*ssh, target, f"sudo --non-interactive --set-home bash -c {shlex.quote(text)}"]
 
     def ssh(self, name, *command):
         return self.operator(*self.ssh_command(name, *command), check=True, capture_output=True, timeout=60).stdout

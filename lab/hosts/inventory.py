@@ -2,7 +2,7 @@
 
 import json
 
-from lab.hosts import pager, plan, storage
+from lab.hosts import machine, pager, plan, storage
 
 
 def write(file, places, credentials, apt_url, cloud):
@@ -11,6 +11,10 @@ def write(file, places, credentials, apt_url, cloud):
     for place in places:
         if place.kind in ("database", "service", "monitoring"):
             facts = {"ansible_host": place.address, "address": place.address, "region": place.region, "zone": f"{place.region}{place.zone}"}
+            if place.kind in machine.FROM_CLOUD:
+                facts |= {"ansible_user": machine.CLOUD_USER, "ansible_become": True}
+            if place.kind == "database":
+                facts |= {"base_volume": f"/{machine.DATA}", "base_volume_user": "postgres"}
             groups.setdefault(place.kind, {})[place.name] = facts
             groups.setdefault(f"region_{place.region}", {})[place.name] = {}
     common = {
@@ -19,6 +23,8 @@ def write(file, places, credentials, apt_url, cloud):
         "certificates_ca_file": str(credentials.ca),
         "certificates_ca_key_file": str(credentials.ca_key),
         "first_region": plan.FIRST,
+        # All hosts share this machine's memory.
+        "postgresql_memory_mb": 512,
         "pgbackrest_repositories": {region: repository(region) for region in plan.NETWORKS},
         "region_fence_command": f"{cloud} fence",
         "resize_command": f"{cloud} resize",

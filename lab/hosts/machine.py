@@ -1,5 +1,7 @@
 """A host of the cluster."""
 
+import contextlib
+import json
 import os
 import pathlib
 
@@ -11,6 +13,10 @@ DATA = "var/lib/postgresql"
 VOLUME = "16G"
 # What limits the memory of a control group, of either layout.
 LIMITS = ("memory.limit_in_bytes", "memory.max")
+# Hosts that begin as a cloud's image does; images of our own make the others.
+FROM_CLOUD = ("database", "monitoring")
+# Whom the cloud's image lets in, with sudo; root has no login there.
+CLOUD_USER = "admin"
 
 
 class Machine(nspawn.Host):
@@ -27,6 +33,22 @@ class Machine(nspawn.Host):
     def make(self, credentials):
         """Gives the host an empty disk, on which only its own ssh key and the operator's are."""
         super().__init__(self.network, self.name, self.address, self.rootfs)
+        (self.folder / "rootfs").write_text(str(self.rootfs))
+        if self.from_cloud():
+            self._seed(credentials)
+        else:
+            self._let_root_in(credentials)
+        if self.place.kind == "database":
+            self._make_volume()
+
+    def from_cloud(self):
+        return self.place.kind in FROM_CLOUD
+
+    def user(self):
+        """Who may log in."""
+        return CLOUD_USER if self.from_cloud() else "root"
+
+    def _let_root_in(self, credentials):
         ssh = self.folder / "upper/etc/ssh"
         ssh.mkdir(parents=True)
         credentials.host_key(ssh / "ssh_host_ed25519_key", self.address)
@@ -34,14 +56,35 @@ class Machine(nspawn.Host):
         (home / ".ssh").mkdir(mode=0o700, parents=True)
         home.chmod(0o700)
         (home / ".ssh/authorized_keys").write_text(credentials.public_key())
-        (self.folder / "rootfs").write_text(str(self.rootfs))
-        if self.place.kind == "database":
-            self._make_volume()
+
+    def _seed(self, credentials):
+        """Writes what a cloud tells cloud-init on the host's first boot; the name is one of the cloud's own."""
+        key = self.folder / "host_key"
+        credentials.host_key(key, self.address)
+        seed = self.folder / "upper/var/lib/cloud/seed/nocloud"
+        seed.mkdir(parents=True)
+        name = f"ip-{self.address.replace('.', '-')}"
+        (seed / "meta-data").write_text(json.dumps({"instance-id": f"i-{os.urandom(8).hex()}", "local-hostname": name}))
+        data = {
+            "ssh_authorized_keys": [credentials.public_key().strip()],
+            "ssh_keys": {"ed25519_private": key.read_text(), "ed25519_public": key.with_suffix(".pub").read_text()},
+            "apt": {"preserve_sources_list": True},
+        }
+        (seed / "user-data").write_text(f"#cloud-config\n{json.dumps(data)}\n")
+        (seed / "user-data").chmod(0o600)
+
+    def find_packages(self, sources):
+        """Tells the host where Debian's archive is. It knows nothing yet of what that holds."""
+        folder = self.folder / "upper/etc/apt/sources.list.d"
+        folder.mkdir(parents=True)
+        (folder / "debian.sources").write_text(sources)
 
     def _make_volume(self):
         """Gives a database host an empty file system of fixed size for its data."""
         nspawn.run("truncate", "--size", VOLUME, self.volume)
-        owner = os.stat(f"{self.rootfs}/{DATA}")
+        # An untouched host has nobody yet whom it could belong to.
+        there = os.path.exists(f"{self.rootfs}/{DATA}")
+        owner = os.stat(f"{self.rootfs}/{DATA if there else ''}")
         features = f"root_owner={owner.st_uid}:{owner.st_gid},lazy_itable_init=1,lazy_journal_init=1"
         # Few inodes, and their tables never zeroed in the background: the image stays small.
         nspawn.run("mkfs.ext4", "-q", "-m", "0", "-i", "262144", "-E", features, self.volume)
@@ -49,11 +92,18 @@ class Machine(nspawn.Host):
     def volumes(self):
         if not self.volume.exists():
             return ""
-        return f"mount -o loop,discard,noinit_itable {self.volume} {self.tree}/{DATA} &&"
+        return f"mkdir -p {self.tree}/{DATA} && mount -o loop,discard,noinit_itable {self.volume} {self.tree}/{DATA} &&"
 
     def know(self, names):
         """Gives the host what a cloud's name service would tell it."""
-        (self.folder / "upper/etc/hosts").write_text("127.0.0.1 localhost\n" + names)
+        if not self.from_cloud():
+            (self.folder / "upper/etc/hosts").write_text("127.0.0.1 localhost\n" + names)
+            return
+        # cloud-init writes /etc/hosts from it at each boot.
+        template = "etc/cloud/templates/hosts.debian.tmpl"
+        own = self.folder / "upper" / template
+        own.parent.mkdir(parents=True)
+        own.write_text(pathlib.Path(self.rootfs, template).read_text() + names)
 
     def start(self):
         self.inside("nft", "table inet dead; delete table inet dead")
@@ -90,7 +140,7 @@ class Machine(nspawn.Host):
     def _container(self):
         """The process that runs the host, which another process may have started: the first of its name."""
         processes = {int(line) for group in self.groups for file in group.rglob("cgroup.procs") for line in file.read_text().split()}
-        return min(one for one in processes if pathlib.Path(f"/proc/{one}/comm").read_text() == "systemd-nspawn\n")
+        return min(one for one in processes if _named(one) == "systemd-nspawn")
 
     def is_up(self):
         return any(group.exists() for group in self.groups)
@@ -123,3 +173,10 @@ class Machine(nspawn.Host):
     def inside(self, *command):
         """Runs a command of this machine on the host's network."""
         return nspawn.run("ip", "netns", "exec", self.namespace, *command)
+
+
+def _named(process):
+    """The name of a process; none if it has ended meanwhile."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return pathlib.Path(f"/proc/{process}/comm").read_text().strip()
+    return None

@@ -65,6 +65,7 @@ BY_TEST = {
     "major-upgrade": MAJOR,
     "major-switch": MAJOR,
     "major-finish": MAJOR,
+    "restart": "test_delivered.py::test_hosts_that_wait_for_a_restart_get_it_in_rolling_order_without_a_failed_request",
     "alerts/role-settings": "test_trust.py::test_a_stolen_service_password_stops_writes_only_until_site_runs",
     "resize": "test_resize.py::test_each_host_is_stopped_alone_the_primary_last_and_no_request_fails",
     "alerts/pages": "test_backup.py::test_damaged_pages_are_found_and_a_backup_of_them_is_never_chosen",

@@ -42,10 +42,13 @@ class Reader:
     def own(self, *options):
         """The commands that are a person's own at the operator's place: they know the hosts by name, and what opens the vault."""
         names = self.folder / "ssh"
-        names.write_text("".join(f"Host {name}\n HostName {machine.address}\n User root\n" for name, machine in self.cluster.machines.items()))
+        machines = self.cluster.machines.items()
+        names.write_text("".join(f"Host {name}\n HostName {machine.address}\n User {machine.user()}\n" for name, machine in machines))
         ssh = shlex.join(["command", "ssh", "-F", str(names), *self.cluster.credentials.ssh_options()])
         playbook = shlex.join(["--vault-password-file", str(self.cluster.credentials.vault_password), *options])
-        return f'ssh() {{ {ssh} "$@"; }}; ansible-playbook() {{ command ansible-playbook "$@" {playbook}; }}; '
+        # Pages name commands of root's; a person has an alias that gives them.
+        root = '"$1" "sudo --non-interactive --set-home bash -c $(printf %q "${*:2}")"'
+        return f'ssh() {{ {ssh} {root}; }}; ansible-playbook() {{ command ansible-playbook "$@" {playbook}; }}; '
 
     def filled(self, commands):
         """The commands with this cluster's names in the places of the page's."""

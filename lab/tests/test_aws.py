@@ -23,7 +23,8 @@ REGIONS = {regions.NAMES[letter]: (letter, network) for letter, network in plan.
 SECRETS = [f"{name}-password" for name in ("patroni-superuser", "patroni-replication", "patroni-rewind", "database")]
 SECRETS += [f"pgbackrest-cipher-{letter}" for letter, _ in REGIONS.values()]
 # What tells where the hosts are, and the settings of service hosts, which images make there.
-HERE = {"ansible_host", "ansible_user", "ansible_ssh_common_args", "service_apt_url", "service_apt_key"}
+# A host of a cloud has its memory for itself.
+HERE = {"ansible_host", "ansible_user", "ansible_ssh_common_args", "service_apt_url", "service_apt_key", "postgresql_memory_mb"}
 
 
 @pytest.fixture(scope="module")

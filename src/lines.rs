@@ -35,7 +35,7 @@ pub fn finish(output: &mut impl Write, count: u64) -> io::Result<()> {
     output.flush()
 }
 
-/// Reads what [`write`] and [`finish`] wrote.
+/// Reads what [`write()`] and [`finish`] wrote.
 pub struct Lines<R> {
     input: R,
     today: Date,

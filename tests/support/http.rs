@@ -194,12 +194,15 @@ impl Connection {
 
     fn fill(&mut self) -> io::Result<()> {
         let mut piece = [0; 4096];
-        match self.stream.read(&mut piece)? {
-            0 => Err(ErrorKind::UnexpectedEof.into()),
-            length => {
+        match self.stream.read(&mut piece) {
+            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            Ok(length) => {
                 self.received.extend_from_slice(&piece[..length]);
                 Ok(())
             }
+            // A signal arrived, such as that a frozen child stopped: a read with a time limit is not continued by the kernel.
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.fill(),
+            Err(error) => Err(error),
         }
     }
 }

@@ -89,7 +89,6 @@ def test_settings_change_while_a_host_is_down_and_reach_it_later(whole):
     assert parameter(whole, gone, "max_slot_wal_keep_size") == "4GB"
 
 
-@pytest.mark.long
 def test_a_region_without_a_majority_is_not_changed(whole):
     first, second, third = (place.name for place in plan.databases("b"))
     for host in (first, third):

@@ -68,7 +68,8 @@ def test_site_makes_a_member_of_a_host_that_nobody_has_touched(whole):
     host = whole.places("database", "b")[1].name
     whole.replace(whole.machines[host], "untouched")
     assert whole.ssh(host, "find /var/lib/apt/lists -name '*_Packages*'").strip() == ""
-    assert whole.ssh(host, "dpkg-query --show --showformat '${Package} ' 'postgresql*' 'etcd*' patroni 2>/dev/null || true").strip() == ""
+    query = "dpkg-query --show --showformat '${db:Status-Status} ' 'postgresql*' 'etcd*' patroni 2>/dev/null || true"
+    assert "installed" not in whole.ssh(host, query).split()
     site(whole)
     whole.wait_until_whole("b")
     assert set(versions_of(whole, host, *versions.PACKAGES)) == set(versions.PACKAGES)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -62,6 +63,10 @@ def monitor(owner, network, authority, hosts, cloud):
     (host.folder / "upper/etc/ssh").mkdir(parents=True)
     nspawn.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", host.folder / "upper/etc/ssh/ssh_host_ed25519_key")
     host.boot()
+    # The file system lacks it, so that the cluster's hosts need their archive; here is none.
+    package = next(pathlib.Path(nspawn.run(TOP / "lab/hosts/packages", timeout=1800).stdout.strip(), "pool").glob("ssl-cert_*.deb"))
+    shutil.copy(package, host.folder / "upper/root/ssl-cert.deb")
+    host.run("dpkg", "--install", "/root/ssl-cert.deb")
     facts = {"ansible_host": MONITOR, "address": MONITOR, "region": "a", "zone": "a1"}
     common = {
         "ansible_user": "root",

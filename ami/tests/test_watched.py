@@ -65,8 +65,8 @@ def monitor(owner, network, authority, hosts, cloud):
     host.boot()
     # The file system lacks it, so that the cluster's hosts need their archive; here is none.
     package = next(pathlib.Path(nspawn.run(TOP / "lab/hosts/packages", timeout=1800).stdout.strip(), "pool").glob("ssl-cert_*.deb"))
-    shutil.copy(package, host.folder / "upper/root/ssl-cert.deb")
-    host.run("dpkg", "--install", "/root/ssl-cert.deb")
+    shutil.copy(package, host.folder / "upper/ssl-cert.deb")
+    host.run("dpkg", "--install", "/ssl-cert.deb")
     facts = {"ansible_host": MONITOR, "address": MONITOR, "region": "a", "zone": "a1"}
     common = {
         "ansible_user": "root",

@@ -1,4 +1,4 @@
-"""What site says of hosts that are not fit, by what it was told of them; nothing is booted."""
+"""Which hosts site refuses as not fit, and with which sentence; nothing is booted."""
 
 import json
 import os

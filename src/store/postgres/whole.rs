@@ -17,7 +17,7 @@ use crate::store::whole::{BATCH, Row, Saved, row};
 /// gives up first.
 const DEADLINE: Duration = Duration::from_mins(11);
 
-/// One snapshot for all statements, on a replica, too. Whoever reads the export may pause.
+/// One snapshot for all statements, on a replica, too. The reader of the export may pause.
 const BEGIN: &str = "
     BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
     SET LOCAL statement_timeout = '10min';

@@ -39,7 +39,7 @@ class Region:
         group = self.described()
         template = group.get("LaunchTemplate")
         if not template:
-            raise Stop(f"{self.group} has no launch template of its own: './dev infra' makes one")
+            raise Stop(f"{self.group} has no launch template: './dev infra' creates one")
         if not template["Version"].isdigit():
             raise Stop(
                 f"{self.group} launches the version {template['Version']}, which names no version to go back to: "

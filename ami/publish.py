@@ -61,7 +61,7 @@ def tags_of(described):
 
 
 class Image:
-    """What is published: a file, what its name says of it, and the packages that its manifest lists."""
+    """The image to publish: its file, the version and architecture in its name, and the packages in its manifest."""
 
     def __init__(self, file):
         self.file, (self.version, self.arch) = file, NAMED.fullmatch(os.path.basename(file)).groups()

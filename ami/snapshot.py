@@ -73,7 +73,7 @@ def upload(ebs, ec2, file, digest, tags):
     if journal.snapshot and not pending(ec2, journal.snapshot):
         journal.snapshot = None
     if journal.snapshot:
-        say(f"going on with {journal.snapshot}, {len(journal.arrived)} blocks of which arrived")
+        say(f"continuing {journal.snapshot}, {len(journal.arrived)} blocks of which arrived")
     else:
         gib = -(-os.path.getsize(file) // GIB)
         started = ebs.start_snapshot(VolumeSize=gib, Tags=tags, Description=os.path.basename(file), Timeout=ABANDONED)

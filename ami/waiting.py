@@ -7,7 +7,7 @@ from ami.terminal import Progress, Stop
 
 # How often the cloud is asked; tests need not wait as long as a person watches.
 PACE = float(os.environ.get("PUBLISH_PACE", "10"))
-# A copy into another region has no deadline of its own, so this is only where it is worth a look by a person.
+# A copy to another region has no deadline. After this time a person should look.
 PATIENCE_S = 3 * 3600
 
 
@@ -39,7 +39,7 @@ def for_snapshot(ec2, snapshot):
 
 
 def for_image(ec2, image):
-    """An image has no percentage of its own: the snapshot that it is made of has."""
+    """An image has no percentage, but its snapshot has."""
 
     def look():
         (found,) = ec2.describe_images(ImageIds=[image])["Images"]

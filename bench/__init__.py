@@ -1,1 +1,1 @@
-"""How fast the service is, beside limits and peers."""
+"""Measures the speed of the service, compared with limits and peers."""

@@ -15,7 +15,7 @@ from bench.processes import Failure, free_port, running, wait_until
 
 @dataclass(frozen=True)
 class Programs:
-    """Where the built programs are."""
+    """The paths of the built programs."""
 
     service: Path
     peers: Path
@@ -28,7 +28,7 @@ class Programs:
         return commands.get(name) or [str(self.peers / name), address]
 
 
-# In the order in which figures name them.
+# In the order of the figures.
 TITLES = {
     "pgbench": "pgbench, its best",
     "no-store": "our HTTP path, no store",
@@ -57,7 +57,7 @@ def service_settings(address: str, **others: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def contender(name: str, programs: Programs, database: Database, users: int, url: str | None = None) -> Iterator[Contender]:
-    """A program of this name that serves, on the database at `url`."""
+    """Starts the program of this name on the database at `url`."""
     address = f"127.0.0.1:{free_port()}"
     folder = Path(tempfile.mkdtemp(prefix="dob-api-bench-", dir="/var/tmp"))
     log = folder / "log"

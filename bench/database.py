@@ -1,4 +1,4 @@
-"""A private PostgreSQL with as many users as wished, durable as in production."""
+"""A private PostgreSQL with any number of users, as durable as in production."""
 
 import contextlib
 import os
@@ -45,7 +45,7 @@ class Database:
         return f"postgres://postgres@127.0.0.1:{port or self.port}/{database}?sslmode=disable"
 
     def sql(self, text: str, database: str = "bench") -> str:
-        """Runs statements, and returns what they say."""
+        """Runs statements, and returns their output."""
         command = ["psql", "-X", "-v", "ON_ERROR_STOP=1", "-qAt", self.url(database)]
         done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -61,7 +61,7 @@ class Database:
         self.sql("CHECKPOINT", database)
 
     def tidy(self) -> None:
-        """Between rounds: what was written is vacuumed, so that no round pays for the one before."""
+        """Vacuums between rounds, so that no round pays for the previous one."""
         self.sql("VACUUM users; VACUUM digits; CHECKPOINT")
 
     def cpu_seconds(self) -> float:
@@ -70,12 +70,12 @@ class Database:
 
 @contextlib.contextmanager
 def server() -> Iterator[Database]:
-    """A new server; it and its data are gone after the block."""
+    """A new server; it and its data are removed after the block."""
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
     if not versions:
         raise Failure("PostgreSQL is not installed: run ./dev need postgresql")
     programs = versions[-1].parent
-    # /var/tmp is on a disk, where an fsync costs what it costs.
+    # /var/tmp is on a disk, so an fsync has its real cost.
     folder = Path(tempfile.mkdtemp(prefix="dob-api-bench-", dir="/var/tmp"))
     user = "postgres" if os.getuid() == 0 else None
     try:

@@ -1,4 +1,4 @@
-"""The figures with a target, each computed round by round, so that what slowed a round slows both sides of a ratio."""
+"""The figures with a target, each computed round by round, so that a disturbance affects both sides of a ratio."""
 
 import statistics
 from collections.abc import Callable
@@ -9,7 +9,7 @@ GO = "go-limits"
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure, what it should be, and how it comes from the results."""
+    """A figure, its target, and how it is computed from the results."""
 
     title: str
     part: str
@@ -19,7 +19,7 @@ class Figure:
     unit: str = "×"
 
     def judge(self, values: list[float], noise: dict) -> str:
-        """Reached, missed, or too noisy to tell: the machine was not quiet and the rounds do not agree, or far from it."""
+        """Reached, missed, or too noisy to tell: the machine was not quiet and the rounds disagree, or it was very noisy."""
         low, middle, high = spread(values)
         if self.is_timed() and (noise["useless"] or (noise["noisy"] and low < self.target < high)):
             return "too noisy to tell"

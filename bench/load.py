@@ -1,4 +1,4 @@
-"""Load: wrk as fast as it goes, pgbench on the same SQL, and requests at a fixed rate."""
+"""Load: wrk at full speed, pgbench on the same SQL, and requests at a fixed rate."""
 
 import random
 import re
@@ -11,7 +11,7 @@ from bench.processes import Failure, cpu_seconds
 
 HERE = Path(__file__).parent
 
-# What pgbench does: the peers' statements, on names of digits.
+# pgbench runs the peers' statements, on names of digits.
 READ = """\\set id random(10000000, {last})
 SELECT date_of_birth FROM digits WHERE username = :id;
 """
@@ -24,7 +24,7 @@ ON CONFLICT (username) DO UPDATE SET date_of_birth = excluded.date_of_birth;
 
 @dataclass
 class Result:
-    """What one measurement found: per second, microseconds, microseconds of CPU a request."""
+    """The result of a measurement: per second, microseconds, microseconds of CPU per request."""
 
     rate: float
     p50: float
@@ -91,7 +91,7 @@ def pgbench(database: Database, *, users: int, reads: bool, seconds: int, client
     )
     found = re.search(r"actually processed: (\d+).*^latency average = ([\d.]+).*^tps = ([\d.]+)", said, re.MULTILINE | re.DOTALL)
     if not found and "actually processed: 0" in said:
-        # On a busy machine the time can be over before all clients have connected.
+        # On a busy machine, the time may end before all clients have connected.
         return Result(0, 0, 0, 0, 0)
     if not found:
         raise Failure(f"pgbench said something unexpected: {said[-500:]}")

@@ -1,4 +1,4 @@
-"""The machine: what it is, and whether it was quiet enough to measure on."""
+"""The machine, and whether it was quiet enough to measure on."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ DRIFT_USELESS = 1.25
 
 
 class Noise:
-    """Watches what others take from the machine while it measures."""
+    """Measures how much of the machine other programs use."""
 
     def __init__(self) -> None:
         self.calibrations: list[float] = []
@@ -36,7 +36,7 @@ class Noise:
         return time.monotonic(), (sum(fields) - idle) / TICK, cpu_seconds(os.getpid())
 
     def begin(self) -> None:
-        """Begins a measurement."""
+        """Starts a measurement."""
         self._mark = self._reading()
 
     def end(self) -> None:
@@ -71,7 +71,7 @@ class Noise:
 
 
 def description() -> dict[str, str]:
-    """What a reader needs to set the figures beside others."""
+    """The description that a reader needs to compare the figures."""
     cpu = next(
         (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")),
         platform.machine(),

@@ -1,4 +1,4 @@
-"""The parts of a run. Each measures its contenders in turns (A B C A B C ...) and keeps what every round found."""
+"""The parts of a run. Each measures its contenders in turns (A B C A B C ...) and keeps the result of every round."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ from bench.database import Database
 from bench.machine import Noise
 from bench.processes import Failure, free_port, own, resident, running
 
-# pgbench is its own bottleneck with one thread, and takes the server's processor with two.
+# With one thread pgbench itself is the bottleneck; with two it competes with the server for a processor.
 PGBENCH = [(clients, threads) for threads in (1, 2) for clients in (8, 16, 64)]
 PEERS = ["axum-sqlx", "actix-deadpool", "go-limits"]
 SMALL, LARGE = 10_000, 10_000_000
@@ -24,7 +24,7 @@ SMALL, LARGE = 10_000, 10_000_000
 
 @dataclasses.dataclass
 class Bench:
-    """What all parts share."""
+    """The shared state of all parts."""
 
     programs: Programs
     database: Database
@@ -39,7 +39,7 @@ class Bench:
         self.results.setdefault(part, {}).setdefault(name, []).append(value)
 
     def each_round(self, part: str, steps: Iterable[tuple[str, Callable[[], object]]]) -> None:
-        """Takes every step once a round."""
+        """Runs every step once per round."""
         steps = list(steps)
         for number in range(1, self.rounds + 1):
             self.noise.calibrate()
@@ -204,7 +204,7 @@ def healthy(address: str) -> bool:
 
 
 def progress(text: str) -> None:
-    """Says on standard error what is going on."""
+    """Prints progress on standard error."""
     print(f"bench: {text}", file=sys.stderr, flush=True)
 
 

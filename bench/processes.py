@@ -1,4 +1,4 @@
-"""Processes that end with this one, and what they cost."""
+"""Processes that end with this one, and their cost."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Failure(Exception):
-    """What the user must know to continue; one sentence."""
+    """An error in one sentence that tells the user how to continue."""
 
 
 @contextlib.contextmanager

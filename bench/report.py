@@ -11,7 +11,7 @@ NOTES = Path(__file__).parent / "notes.md"
 
 
 def number(value: float) -> str:
-    """Three digits that count."""
+    """A number with three significant digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -47,7 +47,7 @@ def noise(run: dict) -> str:
 
 
 def rates(run: dict, part: str) -> str:
-    """One part's contenders with what they answered and cost."""
+    """One part's contenders, with their throughput and cost."""
     lines = ["| | per second | p50 ms | p99 ms | CPU µs: program + PostgreSQL |", "|---|---|---|---|---|"]
     results = run["results"][part]
     for name in filter(results.__contains__, TITLES):

@@ -1,4 +1,4 @@
-"""What the areas of the project share."""
+"""Code that several areas of the project share."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""The command line of a task in Python: what lib.sh's `wrong` and `understood` are for the others."""
+"""The command line of a task in Python, like lib.sh's `wrong` and `understood` for scripts."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ import sys
 
 
 class Parser(argparse.ArgumentParser):
-    """Says in one sentence what is wrong, and exits with 64."""
+    """Reports a wrong argument in one sentence, and exits with 64."""
 
     def __init__(self, **options):
         super().__init__(**{"allow_abbrev": False} | options)

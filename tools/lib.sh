@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the scripts share; sourced from the project's top folder. A script whose file name is not its task's sets `program`.
+# Functions for all scripts; sourced from the project's top folder. A script whose file name is not its task's sets `program`.
 program=${0##*/}
 
 # What went wrong, in one sentence.
@@ -19,7 +19,7 @@ value() {
     [ -n "${2-}" ] || wrong "$1 needs a value; see --help"
 }
 
-# understood PROGRAM ARGUMENT ...: returns if a program in Python takes its arguments; else ends as the program does, as for --help.
+# understood PROGRAM ARGUMENT ...: returns if a Python program accepts its arguments; else exits like the program, as for --help.
 understood() {
     local code=0
     command -v python3 >/dev/null || die "python3 is missing: './dev need python3' installs it"
@@ -31,7 +31,7 @@ need_linux() {
     [ "$(uname -s)" = Linux ] || die "this needs Linux, and this is $(uname -s): use a Linux machine, or a virtual one"
 }
 
-# need_space FOLDER MEGABYTES WAY: refuses to start what would fill the disk, and names the WAY out.
+# need_space FOLDER MEGABYTES WAY: refuses to start a task that would fill the disk, and prints WAY, the solution.
 need_space() {
     local free
     mkdir -p "$1" 2>/dev/null || die "cannot create $1: $3"
@@ -39,12 +39,12 @@ need_space() {
     [ "$free" -ge "$2" ] || die "$1 has $free MB free and needs $2 MB: $3"
 }
 
-# Where built tools and file systems are kept between runs.
+# The folder of built tools and file systems that are kept between runs.
 cache() {
     echo "${XDG_CACHE_HOME:-$HOME/.cache}/dob-api"
 }
 
-# Where what is delivered goes.
+# The folder for files to deliver.
 dist() {
     echo "${CARGO_TARGET_DIR:-target}/dist"
 }

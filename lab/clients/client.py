@@ -1,7 +1,7 @@
 """Writes and reads through a balancer until its input ends, and prints one line for every request.
 
 A line is JSON: kind, when it began and ended by the machine's monotonic clock, status (0: none), name, day. Every write has a
-name of its own, so that each acknowledgement can be held against the database afterwards.
+separate name, so that each acknowledgement can be compared with the database afterwards.
 """
 
 import datetime

@@ -64,12 +64,14 @@ def test_a_page_is_short(page):
     assert len((TOP / page).read_text().splitlines()) <= limit
 
 
-# Besides the documents, what users read of the service, of `./dev` and of alerts.
+# Besides the documents, what users read of the service, of `./dev`, of alerts and of Terraform's settings.
 TEXTS = [
+    "CHANGELOG.md",
     "dev",
     "packaging/dob-api.8",
     "src/config/settings.txt",
     *sorted(str(path.relative_to(TOP)) for path in tracked("ansible/roles/monitoring/files/rules/*")),
+    *sorted(str(path.relative_to(TOP)) for path in tracked("terraform/*variables.tf") + tracked("terraform/*outputs.tf")),
 ]
 
 
@@ -84,7 +86,7 @@ def test_a_text_for_users_has_no_puzzling_words(path):
 def test_no_word_is_misspelt():
     known = ",".join(RULES["spelling"]["known"])
     ran = subprocess.run(
-        ["codespell", "--ignore-words-list", known, *PAGES, "CHANGELOG.md", *TEXTS], cwd=TOP, capture_output=True, text=True, check=False
+        ["codespell", "--ignore-words-list", known, *PAGES, *TEXTS], cwd=TOP, capture_output=True, text=True, check=False
     )
     assert (ran.stdout + ran.stderr, ran.returncode) == ("", 0)
 

@@ -85,9 +85,7 @@ def test_a_text_for_users_has_no_puzzling_words(path):
 
 def test_no_word_is_misspelt():
     known = ",".join(RULES["spelling"]["known"])
-    ran = subprocess.run(
-        ["codespell", "--ignore-words-list", known, *PAGES, *TEXTS], cwd=TOP, capture_output=True, text=True, check=False
-    )
+    ran = subprocess.run(["codespell", "--ignore-words-list", known, *PAGES, *TEXTS], cwd=TOP, capture_output=True, text=True, check=False)
     assert (ran.stdout + ran.stderr, ran.returncode) == ("", 0)
 
 

@@ -1,4 +1,4 @@
-"""Where the parts of the monitoring are, and the programs that judge them."""
+"""Paths of the monitoring's parts, and the programs that check them."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def run(*command, **options):
 
 
 def tool(name):
-    """A program of the monitoring hosts."""
+    """Finds a program of the monitoring hosts."""
     return HOST / "usr/bin" / name
 
 
@@ -35,7 +35,7 @@ def alerts():
 
 
 def expressions():
-    """Everything that is asked of Prometheus, by where it stands."""
+    """Every expression for Prometheus, by its place."""
     for path, rule in alerts():
         yield f"{path.name}: {rule['alert']}", rule["expr"]
     for path in sorted((ROLE / "files/dashboards").glob("*.json")):
@@ -50,7 +50,7 @@ def expressions():
 
 
 def filled(expression):
-    """An expression of the console with what the page fills in: a whole selector, a matcher, or the value of a label."""
+    """An expression of the console with the text that the page inserts: a whole selector, a matcher, or a label's value."""
     expression = re.sub(r"\{ *\{\{-? \$\w+ -?\}\} *\}", "", expression)
     expression = re.sub(r"(?<=\w)%s", "", expression)
     return re.sub(r"(?<=[{,])%s", "region='x'", expression).replace("%s", "x")
@@ -58,7 +58,7 @@ def filled(expression):
 
 @pytest.fixture
 def checked(tmp_path):
-    """Has promtool judge a document of rules or of tests, and returns what it said."""
+    """Checks a document of rules or tests with promtool, and returns its output."""
 
     def check(command, content):
         file = tmp_path / "content.yml"
@@ -69,7 +69,7 @@ def checked(tmp_path):
 
 
 def places():
-    """Two regions as an inventory has them."""
+    """Two regions, as in an inventory."""
     groups = {"database": {}, "service": {}, "monitoring": {}, "region_a": {}, "region_b": {}}
     for network, region in enumerate("ab"):
         for number, (name, group) in enumerate((("db1", "database"), ("db2", "database"), ("app1", "service"), ("monitor", "monitoring"))):
@@ -94,7 +94,7 @@ def play(folder, tasks, **variables):
 
 
 def render(folder, files):
-    """Makes files of the role's templates in one run: each a template and variables, by the name of the file."""
+    """Renders templates of the role in one run: for each file name, a template and its variables."""
     tasks = [
         {"ansible.builtin.template": {"src": str(ROLE / "templates" / template), "dest": str(folder / name), "mode": "0600"}, "vars": variables}
         for name, (template, variables) in files.items()

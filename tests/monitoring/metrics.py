@@ -1,4 +1,4 @@
-"""Which metrics and labels an expression names, and which there are."""
+"""The metrics and labels that an expression names, and those that exist."""
 
 import re
 
@@ -6,13 +6,13 @@ from tools import TOP
 
 KNOWN = TOP / "lab/hosts/metrics.txt"
 WORDS = {"and", "or", "unless", "offset", "bool"}
-# What Prometheus adds, whatever the exporter says.
+# Labels that Prometheus always adds.
 TARGET = {"instance", "job", "region", "zone"}
 OWN = {"up": TARGET, "ALERTS": TARGET | {"alertname", "alertstate", "severity"}}
 
 
 def known():
-    """The labels of every metric that was seen, by name, and the names that come only with a fault."""
+    """The labels of every metric that was seen, by name, and the names that appear only during a fault."""
     labels, rare = {name: set(of) for name, of in OWN.items()}, set()
     for line in KNOWN.read_text().splitlines():
         if line and not line.startswith("#"):

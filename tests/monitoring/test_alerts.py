@@ -16,7 +16,7 @@ PAGES = sorted((TOP / "docs/runbooks/alerts").glob("*.md"))
 
 
 def trial(alert, case, fires):
-    """One case in promtool's words."""
+    """One case, in promtool's format."""
     every, rule = case.get("every", "15s"), RULES[alert][1]
     expected = []
     if fires:
@@ -33,7 +33,7 @@ def test_an_alert_fires_when_it_should_and_only_then(alert, checked):
     path, _ = RULES[alert]
     cases = CASES[alert]
     trials = [trial(alert, case, True) for case in cases["fires"]] + [trial(alert, case, False) for case in cases.get("quiet", [])]
-    # The clock of a rule runs as fast as its case needs.
+    # Each case chooses the interval of its rule.
     for interval in {one["interval"] for one in trials}:
         tests = [one for one in trials if one["interval"] == interval]
         said = checked(["test", "rules"], {"rule_files": [str(path)], "evaluation_interval": interval, "tests": tests})

@@ -1,4 +1,4 @@
-"""What a server shows is told, not what lies on the disk: also of PostgreSQL, and also when it has ended."""
+"""The exported date is that of the presented certificate, not of the file, also for PostgreSQL, and also after it expired."""
 
 import datetime
 import pathlib
@@ -19,7 +19,7 @@ PROGRAM = TOP / "ansible/roles/exporters/files/certificate-ages"
 
 
 def certificate(folder, name, end):
-    """A key and a self-signed certificate that ends then."""
+    """A key and a self-signed certificate that expires then."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     made = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key()).serial_number(1)
@@ -32,7 +32,7 @@ def certificate(folder, name, end):
 
 @pytest.fixture
 def serve(tmp_path):
-    """Starts a TLS server with a certificate of this folder on a port of its own, once it was asked for TLS if need be."""
+    """Starts a TLS server with a certificate of this folder on a free port; with STARTTLS if needed."""
     listeners = []
 
     def serve(name, asked=0):

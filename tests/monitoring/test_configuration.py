@@ -1,4 +1,4 @@
-"""The files that the playbook makes of its templates are ones that Prometheus takes, with the targets and the links that it should have."""
+"""Prometheus accepts the files that the playbook renders, and they have the right targets and links."""
 
 import re
 import shutil
@@ -33,7 +33,7 @@ def made(tmp_path_factory):
 @pytest.mark.parametrize("discovery", ["inventory", "cloud"])
 def test_prometheus_takes_its_configuration(made, tmp_path, discovery):
     file = made / f"{discovery}.yml"
-    # The folders of a monitoring host, here.
+    # The folders of a monitoring host, on this machine.
     for name in ("ca.crt", "monitor.crt", "monitor.key"):
         (tmp_path / name).touch()
     shutil.copytree(made / "default", tmp_path / "rules")
@@ -74,7 +74,7 @@ def test_every_alert_leads_to_its_page_by_the_address_of_the_runbooks(made, fold
     seen = {}
     for path in RULES:
         plain, linked = path.read_text(), (made / folder / path.name).read_text()
-        # Nothing else of a rule is changed.
+        # Nothing else in a rule changes.
         assert linked.replace(f"runbook_url: {base}/alerts/", "runbook_url: docs/runbooks/alerts/").strip() == plain.strip()
         seen |= {rule["alert"]: rule["annotations"]["runbook_url"] for group in yaml.safe_load(linked)["groups"] for rule in group["rules"]}
     assert seen == series

@@ -1,4 +1,4 @@
-"""The console and the dashboards show the state first, in words and figures that a person can read, also when figures are missing."""
+"""The console and the dashboards show the state first, readable for people, also when metrics are missing."""
 
 import html
 import json
@@ -53,7 +53,7 @@ def series(now):
 
 @pytest.fixture(scope="module")
 def console(tmp_path_factory):
-    """Asks a real Prometheus for the console; of a cluster, or of nothing."""
+    """Gets the console from a real Prometheus, for a cluster or without data."""
     folder = tmp_path_factory.mktemp("console")
     now = int(time.time())
     lines = {}
@@ -93,7 +93,7 @@ def read(log, path):
 
 
 def plain(page):
-    """What a person reads."""
+    """The text that a person reads."""
     body = re.sub(r"<style>.*?</style>|<script>.*?</script>", "", page, flags=re.S)
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", body))
 
@@ -142,7 +142,7 @@ def test_a_region_can_be_chosen_and_alerts_about_both_stay(console):
     assert "DiskFull" not in text
     assert "see the monitoring host of region b" in text
     assert "see the monitoring host" not in plain(console(region="a"))
-    # What is no name of a region asks nothing else.
+    # An invalid name of a region changes no query.
     assert "b-db1" not in plain(console(region="x'} or up{region=~'.*"))
 
 

@@ -1,4 +1,4 @@
-"""Whatever is asked of Prometheus can be asked, and names only what there is."""
+"""Every expression for Prometheus is valid, and names only metrics that exist."""
 
 import re
 
@@ -39,7 +39,7 @@ def test_every_metric_in_the_list_is_asked_for():
     assert LABELS.keys() - metrics.OWN.keys() - asked == set()
 
 
-# What a job gives that runs once a day or a week: beside it stands a time of that job, whose absence is an alert.
+# Metrics of daily or weekly jobs: each has a metric with the job's time, whose absence is an alert.
 WITH_A_TIME = {"dob_backup_verify_ok", "dob_backup_pages_damaged", "dob_pages_ok", "dob_restore_drill_ok"}
 
 
@@ -55,7 +55,7 @@ def test_the_absence_of_whatever_an_alert_is_made_of_is_itself_an_alert():
 def test_the_absence_of_each_job_that_an_alert_asks_for_is_an_alert():
     asked = [job for _, rule in alerts() for found in re.findall(r'up\{job=~?"([^"]+)"\}', rule["expr"]) for job in found.split("|")]
     noticed = {job for _, rule in alerts() for job in re.findall(r'absent\(up\{job="(\w+)"\}\)', rule["expr"])}
-    # Only where images make the service hosts; where the service is known, so is its host.
+    # Only for service hosts from images; if the service is known, so is its host.
     assert set(asked) - noticed == {"service-node"}
 
 

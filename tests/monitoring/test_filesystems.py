@@ -1,4 +1,4 @@
-"""A file system that refuses writes is told apart from one that takes them, whatever its options say."""
+"""A file system that refuses writes is detected, whatever its mount options say."""
 
 import errno
 import importlib.machinery
@@ -17,7 +17,7 @@ PROGRAM = TOP / "ansible/roles/exporters/files/filesystem-writes"
 
 @pytest.fixture
 def mounted(tmp_path):
-    """Two small file systems of their own under a folder."""
+    """Two small file systems under a folder."""
     folders = [tmp_path / "good", tmp_path / 'with "quotes" and space']
     made = []
     for number, folder in enumerate(folders):
@@ -55,7 +55,7 @@ def test_a_file_system_that_refuses_writes_keeps_the_time_of_its_last_one(tmp_pa
     mounts = line(good) + line(bad) + line("/proc", "proc") + line(bad / "lost+found")
     assert look(figures, mounts).returncode == 0
     assert written(figures).keys() == {str(good), str(bad)}
-    # Both wrote long ago: what changes from here on is seen without waiting.
+    # Both were written long ago, so a new write shows without waiting.
     file = figures / "dob-filesystems.prom"
     file.write_text(re.sub(r" \d+$", " 1000", file.read_text(), flags=re.M))
     subprocess.run(["mount", "-o", "remount,ro", bad], check=True)

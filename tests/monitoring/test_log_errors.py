@@ -1,4 +1,4 @@
-"""What is logged is counted by host and unit, once, and what calls itself an error counts as one."""
+"""Log lines are counted once, by host and unit, and lines that call themselves errors count as errors."""
 
 import re
 import shutil
@@ -8,7 +8,7 @@ import pytest
 from conftest import HOST, TOP, run
 
 PROGRAM = TOP / "ansible/roles/logs/files/log-errors"
-# Of each program a line that is an error and one that is none, as it writes them.
+# For each program one line that is an error and one that is not, as it writes them.
 LINES = [
     ("patroni", 6, "2026-11-26 20:39:45.800 UTC [123] ERROR:  canceling statement due to statement timeout", True),
     ("patroni", 6, "2026-11-26 20:39:45.800 UTC [123] FATAL:  the database system is starting up", True),
@@ -38,7 +38,7 @@ def journal(folder, sender, lines, begin):
 
 @pytest.fixture
 def logs():
-    """A folder that a monitoring host's own programs see; the file system is shared, and has it only for the test."""
+    """A folder at the path that the monitoring host's programs use; it exists only during the test."""
     folder = HOST / "var/tmp/dob-log-errors-test"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -47,7 +47,7 @@ def logs():
 
 
 def count(logs):
-    """Runs the program as its timer does, and returns the figures by name, host and unit."""
+    """Runs the program like its timer, and returns the metrics by name, host and unit."""
     shutil.copy(PROGRAM, logs / "log-errors")
     inside = f"/{logs.relative_to(HOST)}"
     ran = run("chroot", HOST, "/usr/bin/python3", f"{inside}/log-errors", inside, f"{inside}/state.json", inside)

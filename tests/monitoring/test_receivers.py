@@ -1,4 +1,4 @@
-"""Alerts reach whom they should, each once, with a link; wrong receivers are refused; no secret leaves its file."""
+"""Alerts reach the right receivers, each once, with a link; wrong receivers are refused; no secret leaves its file."""
 
 import http.server
 import importlib.util
@@ -90,7 +90,7 @@ ROUTES = {
     ("alertname=MemberDown", "severity=ticket", "region=a"): "ticket",
     ("alertname=Watchdog", "severity=none"): "deadman",
     ("alertname=PrimaryRegionSilent", "severity=none"): "nobody",
-    # A rule of somebody who knows no severity here.
+    # A rule with an unknown severity.
     ("alertname=Other", "severity=critical"): "page",
 }
 
@@ -120,7 +120,7 @@ def test_whatever_an_inhibition_names_is_an_alert(made):
 
 
 def change(**ways):
-    """All ways, but for what is changed."""
+    """All receivers, with the given changes."""
     return {**SETTINGS["all"], **ways}
 
 
@@ -191,7 +191,7 @@ def test_site_checks_the_receivers_before_it_changes_any_host():
 
 
 class Taken(http.server.BaseHTTPRequestHandler):
-    """Takes what Alertmanager posts."""
+    """Receives Alertmanager's posts."""
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -206,7 +206,7 @@ class Taken(http.server.BaseHTTPRequestHandler):
 
 
 class Mail(socketserver.StreamRequestHandler):
-    """As much of SMTP as it takes to receive a mail."""
+    """The part of SMTP that is needed to receive a mail."""
 
     def handle(self):
         self.say("220 here")
@@ -225,7 +225,7 @@ class Mail(socketserver.StreamRequestHandler):
 
 @pytest.fixture(scope="module")
 def alertmanager(made):
-    """A real Alertmanager with the configuration of every way; what it sends ends here."""
+    """A real Alertmanager with every kind of receiver; this server receives what it sends."""
     # Debian's Alertmanager has its own templates, which are found on a monitoring host alone; the file system is shared.
     folder, taken, servers = HOST / f"var/tmp/dob-alertmanager-test-{os.getpid()}", [], []
     folder.mkdir()
@@ -240,10 +240,10 @@ def alertmanager(made):
     setting["global"] = {"pagerduty_url": f"http://127.0.0.1:{web}/pagerduty"}
     setting["route"]["group_wait"] = "1s"
     for one in setting["receivers"]:
-        # The emulator of a topic would be a cloud.
+        # A topic would need an emulated cloud.
         one.pop("sns_configs", None)
         for mail in one.get("email_configs", []):
-            # A password goes over TLS alone, which the server here does not speak.
+            # Alertmanager sends a password only over TLS, which this server does not offer.
             mail |= {"smarthost": f"127.0.0.1:{smtp}", "require_tls": False}
             mail.pop("auth_username")
     secrets = receivers.receiver_secrets(SETTINGS["all"])
@@ -295,7 +295,7 @@ def hear(url, wanted, **labels):
         with urllib.request.urlopen(f"{url}?inhibited=false&{case}", timeout=10) as answer:
             return sorted(one["labels"]["alertname"] + "/" + one["labels"].get("instance", "") for one in json.load(answer))
 
-    # Alertmanager learns of sources and targets one after the other.
+    # Alertmanager receives sources and targets one after the other.
     wait_for(lambda: heard() == wanted, lambda: f"{heard()} instead of {wanted}")
 
 
@@ -348,7 +348,7 @@ def test_a_lost_standby_region_mutes_nothing_of_the_primary_region(alertmanager)
 
 @pytest.fixture
 def alone(alertmanager):
-    """Ends what earlier tests sent: inhibition looks at every alert that fires."""
+    """Resolves the alerts of earlier tests, because inhibition considers every firing alert."""
     url, *_ = alertmanager
     with urllib.request.urlopen(url, timeout=10) as answer:
         found = json.load(answer)

@@ -32,7 +32,7 @@ def certificate(folder, name, end):
 
 @pytest.fixture
 def serve(tmp_path):
-    """Starts a TLS server with a certificate of this folder on a free port; with STARTTLS if needed."""
+    """Starts a TLS server with a certificate of this folder on a free port, after PostgreSQL's request for TLS of `asked` bytes."""
     listeners = []
 
     def serve(name, asked=0):

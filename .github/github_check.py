@@ -1,7 +1,7 @@
-"""Says what the repository lacks on GitHub for its workflows, or that it lacks nothing.
+"""Lists what the GitHub repository lacks for its workflows.
 
-.github/settings.toml lists what it needs, and docs/github.md how to set it. gh asks GitHub: for everything, as an administrator;
-for one environment, with the token of a job. A job names the variables that it needs by --set, as its token cannot list them.
+.github/settings.toml lists what they need, and docs/github.md explains how to set it. As an administrator, check everything. A job
+checks one environment with its token, and names the variables that it needs with --set, because its token cannot list them.
 """
 
 import argparse
@@ -153,9 +153,9 @@ def pins():
 
 def main():
     parser = Parser(prog="./dev github-check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--environment", choices=SETTINGS["environments"], help="look at this environment alone, with the token of a job")
+    parser.add_argument("--environment", choices=SETTINGS["environments"], help="check only this environment, with the token of a job")
     parser.add_argument(
-        "--set", default=[], action="append", choices=SETTINGS["variables"], help="this variable must be set in the process environment too"
+        "--set", default=[], action="append", choices=SETTINGS["variables"], help="also require this variable in the process environment"
     )
     options = parser.parse_args()
     try:

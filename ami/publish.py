@@ -21,7 +21,7 @@ NAMED = re.compile(r"dob-api_(.+)_(amd64|arm64)\.raw")
 
 
 def arguments():
-    parser = Parser(prog="ami/publish", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="./dev publish", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", metavar="FILE", type=built, help="dob-api_VERSION_ARCH.raw, as './dev image' wrote it")
     parser.add_argument("--region", default="a", help="register it in this region: a letter, or the cloud's name (default: %(default)s)")
     others = [letter for letter in regions.NAMES if letter != "a"]

@@ -34,7 +34,7 @@ PACE = float(os.environ.get("ROLL_OUT_PACE", "5"))
 
 
 def arguments():
-    parser = Arguments(prog="ami/roll-out", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Arguments(prog="./dev roll-out", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("image", metavar="IMAGE", type=named, nargs="?", help="the image: ami-…, or a version such as 0.1.0")
     what.add_argument("--follow", action="store_true", help="follow the running roll-out")

@@ -1,4 +1,4 @@
-"""./dev cluster: hosts of a whole cluster on this machine, and what may happen to them."""
+"""Runs a cluster of booted Debian hosts on this machine, and injects faults."""
 
 import argparse
 import contextlib
@@ -110,7 +110,7 @@ def fence(arguments):
 
 
 def resize(arguments):
-    """In the words of the program that does it in a cloud."""
+    """Prints the same as the program that does this in a cloud."""
     machine = host(current(), arguments.host)
     old, new = machine.size(), machine.size("wanted")
     if old == new and (arguments.look or machine.is_running()):
@@ -141,14 +141,14 @@ def replace(arguments):
     if machine.place.kind == "balancer":
         raise Unusable(f"{machine.name} is not managed by the playbooks, so they could not restore it: replace a database or a service host")
     cluster.replace(machine)
-    tell(f"{machine.name} is up with an empty disk: './dev cluster play site.yml' makes it what it was")
+    tell(f"{machine.name} is up with an empty disk: './dev cluster play site.yml' sets it up again")
 
 
 def add(arguments):
     cluster = current()
     if arguments.host not in plan.SPARES or arguments.host in cluster.machines:
         left = [name for name in plan.SPARES if name not in cluster.machines]
-        raise Unusable(f"'{arguments.host}' cannot be added: those that can are {', '.join(left) or 'all there'}")
+        raise Unusable(f"'{arguments.host}' cannot be added: {'choose one of ' + ', '.join(left) if left else 'all hosts are there already'}")
     cluster.add(plan.SPARES[arguments.host])
     tell(f"{arguments.host} is up: './dev cluster play add-host.yml -e target_host={arguments.host}' makes it a member")
 
@@ -157,11 +157,11 @@ def remove(arguments):
     cluster = current()
     machine = host(cluster, arguments.host)
     if machine.name not in plan.SPARES:
-        raise Unusable(f"{machine.name} is one of those that a region begins with: remove one that was added")
+        raise Unusable(f"{machine.name} belongs to the region from the start: only added hosts can be removed")
     if machine.is_up():
-        raise Unusable(f"{machine.name} is up: './dev cluster play remove-host.yml -e target_host={machine.name}' ends its part first")
+        raise Unusable(f"{machine.name} is up: './dev cluster play remove-host.yml -e target_host={machine.name}' must end its membership first")
     cluster.remove(machine)
-    tell(f"{machine.name} is gone: './dev cluster play site.yml' tells the others")
+    tell(f"{machine.name} is gone: './dev cluster play site.yml' removes it from the other hosts' settings")
 
 
 def roll_out(arguments):
@@ -252,18 +252,18 @@ def parse(arguments):
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(function=function)
         if name in ("ssh", "kill", "fence", "boot", "resize", "replace", "add", "remove", "freeze"):
-            command.add_argument("host", metavar="HOST", type=HOST)
+            command.add_argument("host", metavar="HOST", type=HOST, help="the host, such as a-db1")
         if name == "resize":
-            command.add_argument("--look", action="store_true", help="say what would be done, and change nothing")
+            command.add_argument("--look", action="store_true", help="print what would be done, and change nothing")
         if name in ("partition", "heal"):
-            command.add_argument("part", metavar="PART", type=PART)
+            command.add_argument("part", metavar="PART", type=PART, help="a host (a-db1), a zone (a1) or a region (a)")
         if name == "ssh":
-            command.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
+            command.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER, help="what to run as root (default: a shell)")
         if name == "status":
             command.add_argument("--watch", action="store_true", help="refresh until Ctrl-C")
         if name == "logs":
             command.add_argument("--region", type=REGION, default=plan.FIRST, help="the region (default: %(default)s)")
-            command.add_argument("words", metavar="PATTERN", nargs=argparse.REMAINDER)
+            command.add_argument("words", metavar="PATTERN", nargs=argparse.REMAINDER, help="text to search for, and options of journalctl")
         if name == "roll-out":
             rehearsal.arguments(command)
         if name == "faults":
@@ -273,8 +273,8 @@ def parse(arguments):
         if name == "kills":
             kills.arguments(command)
         if name == "play":
-            command.add_argument("playbook", metavar="PLAYBOOK", type=PLAYBOOK)
-            command.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER)
+            command.add_argument("playbook", metavar="PLAYBOOK", type=PLAYBOOK, help="a file of ansible/")
+            command.add_argument("arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="arguments of ansible-playbook")
     return parser.parse_args(arguments)
 
 

@@ -117,7 +117,7 @@ def test_the_index_of_a_stranger_is_refused_and_so_is_a_stranger_who_signs(bucke
     assert done.returncode != 0 and "did not sign" in done.stderr
     command = (TOP / "dev", "apt-repo", bucket, "--key", keys["stranger"][0], "--fingerprint", keys["ours"][1], "--refresh")
     done = run(*command, check=False)
-    assert done.returncode != 0 and "is wanted: nothing was signed" in done.stderr
+    assert done.returncode != 0 and "is required: nothing was signed" in done.stderr
 
 
 def test_a_bucket_without_a_signed_index_vouches_for_nothing(bucket, publish, deb):

@@ -26,7 +26,7 @@ STYLE = """
   path { fill: none; stroke: #3b4a58; stroke-width: 1.6; }
   path.store { fill: #ffffff; stroke: #1f6f54; stroke-width: 2; } marker path { fill: #3b4a58; stroke: none; }
   .later { stroke-dasharray: 7 4; } .seldom { stroke-dasharray: 2 4; stroke-width: 2; }
-  .halo { stroke: #ffffff; stroke-width: 4; stroke-linejoin: round; paint-order: stroke; }
+  .halo { stroke: #ffffff; stroke-width: 7; stroke-linejoin: round; paint-order: stroke; }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3; } .note { fill: #a9b6c2; } rect { fill: #1b222b; stroke: #72808d; } .ground { fill: #0f141a; }
     .area { fill: #151b22; } .zone { fill: #1e262f; }

@@ -1,1 +1,1 @@
-"""Clients of the service, what they recorded, and whether it can be."""
+"""Clients of the service, their records, and the check of these."""

@@ -23,7 +23,7 @@ class Client:
 
     def __init__(self, address):
         self.address = address
-        # No other client's names begin like this one's.
+        # No other client's names start like this one's.
         self.prefix = letters(random.randrange(26**4))
         self.end = threading.Event()
         self.acknowledged = []
@@ -73,17 +73,17 @@ class Client:
         return 0
 
     def seen(self, answer, text, day):
-        """What of an answer is printed besides its status."""
+        """The part of an answer that is printed besides its status."""
         return [day]
 
 
 def letters(number):
-    """A number in letters, all of one length: the names that the service takes."""
+    """A number as letters of a fixed length: a name that the service accepts."""
     return "".join(chr(ord("a") + number // 26**place % 26) for place in range(4))
 
 
 def run(client):
-    """Lets all threads ask until the input ends."""
+    """Runs all threads until the input ends."""
     threads = [threading.Thread(target=client.write, args=[number]) for number in range(WRITERS)]
     threads += [threading.Thread(target=client.read) for _ in range(READERS)]
     for thread in threads:

@@ -1,4 +1,4 @@
-"""Whether what clients saw of few users is what one register a user could have shown them, whatever happened meanwhile."""
+"""Checks whether one register per user can explain all that clients saw of few users."""
 
 import collections
 import subprocess
@@ -15,15 +15,15 @@ class HistoryLedger(Ledger):
     """Requests on few users. What is lost, stale or from nowhere is found by a linearizability checker."""
 
     client = "lab.clients.history_client"
-    # What the check came to.
+    # The results of the check.
     checked = None
 
     def failed(self, kind):
-        """Requests without a proper answer: not those whose client gave up, nor a 404, of which the check says whether it may be."""
+        """Requests without a proper answer, except those that the client abandoned, and 404s, which the check judges."""
         return [request for request in super().failed(kind) if request[3] != GAVE_UP and (kind, request[3]) != ("GET", 404)]
 
     def check(self, region, since):
-        """Sentences about users whose history is wrong; those who were asked for before `since` show nothing."""
+        """Sentences about users whose history is wrong, without users who were requested before `since`."""
         requests = list(self.requests)
         users = {request[4] for request in requests}
         early = {request[4] for request in requests if request[1] < since}
@@ -41,7 +41,7 @@ class HistoryLedger(Ledger):
         return [f"the history of user {user} is not linearizable" for user in wrong]
 
     def final(self, region, users):
-        """What the database has of each user in the end: month and day."""
+        """The month and day of each user in the database at the end."""
         names = ",".join(f"'{user}'" for user in users)
         statement = f"select username || ' ' || to_char(date_of_birth, 'MM-DD') from users where username in ({names})"
         rows = dict(row.split() for row in self.cluster.sql(region, statement, "dob"))
@@ -49,23 +49,23 @@ class HistoryLedger(Ledger):
 
 
 def is_unknown(request):
-    """Whether a write may have happened or not: all but what was refused for its own sake."""
+    """Whether a write's outcome is unknown: true unless the service rejected the request itself."""
     kind, _, _, status, *_ = request
     return kind == "PUT" and status != 204 and not 400 <= status < 500
 
 
 def shows_nothing(request):
-    """Whether a read is not held against its user's history: from a replica, which may be behind and says so, or over midnight."""
+    """Whether a read is left out: it came from a replica, which may be behind and says so, or it spans midnight."""
     return request[0] == "GET" and any(request[6:])
 
 
 def number(day):
-    """A birthday, given as month and day or as a date, as a number; that of nobody is 0."""
+    """A birthday, given as month and day or as a date, as a number; 0 if there is none."""
     return int(day[-5:].replace("-", "")) if day else UNWRITTEN
 
 
 def operations(requests, final):
-    """What the checker is told of each user: lists of begin, end, kind and value.
+    """The checker's input for each user: lists of start, end, kind and value.
 
     A write is sent on to the database once or twice: its double may happen within the same time, and happens without a trace beside
     it. A write of unknown outcome may happen at any time after it began, or never, which is as much as after the last read. So what

@@ -1,4 +1,4 @@
-"""As client.py, but on few users at a time, so that writes and reads of one user meet.
+"""Like client.py, but on few users at a time, so that writes and reads of one user overlap.
 
 Each write of a user has a birthday that no other write of this user has: who reads it knows which write it was. After so many
 writes another user takes the place. Some writers give up half of their writes: they close the connection, mostly before the answer
@@ -17,10 +17,10 @@ import time
 from lab.clients.client import PACE, TIMEOUT, Client, letters, run
 
 USERS, WRITES = 3, 100
-# Every other writer gives up; from a fraction of what an answer takes to more than a statement may wait.
+# Every second writer abandons its writes, after a fraction of an answer's usual time, up to longer than a statement may wait.
 HASTY, PATIENCE_S = 2, (0.001, 2)
 GAVE_UP = -1
-# No 29 February in it, and 365 birthdays.
+# A year with 365 birthdays, without 29 February.
 YEAR = datetime.date(1999, 1, 1)
 
 
@@ -46,7 +46,7 @@ class HistoryClient(Client):
             self.written[name] += 1
             if number + 1 == WRITES:
                 del self.written[name]
-        # Steps of three days, whose end is before the year's.
+        # Steps of three days, which end before the year does.
         return name, str(YEAR + datetime.timedelta(3 * number))
 
     def write(self, thread):
@@ -87,7 +87,7 @@ def patience():
 
 
 def wait(connection, seconds):
-    """Lets the next request on a connection, or on the one that replaces it, wait so long."""
+    """Sets the timeout of the next request on a connection, or on the one that replaces it."""
     connection.timeout = seconds
     if connection.sock:
         connection.sock.settimeout(seconds)
@@ -99,7 +99,7 @@ def today():
 
 
 def birthday(message, day):
-    """The birthday, as month and day, of who is greeted so on a day."""
+    """The birthday, as month and day, that a greeting on this day implies."""
     found = re.search(r"birthday is in (\d+) day", message)
     return f"{day + datetime.timedelta(int(found[1]) if found else 0):%m-%d}"
 

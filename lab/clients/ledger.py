@@ -1,4 +1,4 @@
-"""What a client's requests came to, through a fault."""
+"""The outcomes of a client's requests during a fault."""
 
 import itertools
 import json
@@ -14,7 +14,7 @@ from tools import TOP
 
 
 class Ledger:
-    """A client's requests, from entry to exit. It is a process of its own at the operator's place, or at another host's."""
+    """A client's requests, from entry to exit. The client is a separate process at the operator's place, or on another host."""
 
     client = "lab.clients.client"
 
@@ -41,7 +41,7 @@ class Ledger:
             self.requests.append(json.loads(line))
 
     def goes_on(self, deadline=60):
-        """Waits for some hundred further acknowledgements."""
+        """Waits for a few hundred further acknowledgements."""
         now = time.monotonic()
         nspawn.wait_until(lambda: sum(begin > now for begin, _ in self.acknowledgements()) > 100, "acknowledged writes", deadline)
 
@@ -62,11 +62,11 @@ class Ledger:
         return [request for request in self.requests if request[0] == kind and request[3] not in (200, 204)]
 
     def ends(self):
-        """When each acknowledgement came."""
+        """The time of each acknowledgement."""
         return sorted(end for _, end in self.acknowledgements())
 
     def gap(self, since=None):
-        """The longest time without an acknowledgement, or its part since a command: some may come after that that were under way."""
+        """The longest time without an acknowledgement, or its part after a command: requests under way may still be acknowledged after it."""
         ends = self.ends()
         before, after = max(itertools.pairwise(ends), key=lambda pause: pause[1] - pause[0])
         return after - (before if since is None else since)
@@ -74,7 +74,7 @@ class Ledger:
     def lost(self, region):
         """The acknowledged writes that a region's leader does not have, or not as they were acknowledged."""
         acknowledged = self.acknowledged()
-        # All names of a client begin alike.
+        # All names of a client start alike.
         ends = zip(min(acknowledged, default=""), max(acknowledged, default=""), strict=False)
         prefix = "".join(one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], ends))
         rows = self.cluster.sql(region, f"select username || ' ' || date_of_birth from users where username like '{prefix}%'", "dob")
@@ -90,7 +90,7 @@ class Ledger:
 
 
 class LibpqLedger(Ledger):
-    """Writes of a plain client of PostgreSQL, beside those of the service: what a fault costs without it."""
+    """Writes of a plain PostgreSQL client, beside those of the service: they show what a fault costs without the service."""
 
     client = "lab.clients.libpq_client"
 
@@ -98,7 +98,7 @@ class LibpqLedger(Ledger):
         super().__init__(cluster, f"{plan.FIRST}-lb", place)
         held = cluster.credentials.secrets()
         hosts = ",".join(one.address for region in cluster.regions() for one in cluster.places("database", region))
-        # Without the last three a host that is gone would hold the client up for minutes.
+        # Without the last three, a lost host would block the client for minutes.
         settings = {"host": hosts, "dbname": "dob", "user": held.get(LOGIN, "dob"), "sslmode": "verify-ca", "sslrootcert": cluster.credentials.ca}
         settings |= {"target_session_attrs": "read-write", "connect_timeout": 2, "tcp_user_timeout": 3000, "keepalives_idle": 2}
         self.target = " ".join(f"{name}={value}" for name, value in settings.items())

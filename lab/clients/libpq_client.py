@@ -16,7 +16,7 @@ import time
 
 from lab.clients.client import PACE, letters
 
-# An application's own limit: libpq itself waits for an answer for ever.
+# The application's limit: libpq itself waits for an answer without limit.
 ANSWER_S = 10
 PSQL = ("psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--no-password", "--set=ON_ERROR_STOP=1")
 

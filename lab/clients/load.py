@@ -1,4 +1,4 @@
-"""Asks a balancer for greetings at a fixed rate, whatever the answers do, until its input ends. Usage: load.py ADDRESS RATE
+"""Requests greetings from a balancer at a fixed rate, however it answers, until its input ends. Usage: load.py ADDRESS RATE
 
 Every tenth request saves a user of its own; the others greet one who was saved. Connections are kept alive, and one more is
 opened only if none is idle when a request is due. Nothing is retried: whatever is not the expected answer is a failure.
@@ -15,7 +15,7 @@ import sys
 import time
 
 PORT = 80
-# A request waits no longer; the service itself waits 30 s for a primary.
+# The limit of a request; the service itself waits 30 s for a primary.
 PATIENCE = 45
 BODY = b'{"dateOfBirth":"2000-02-03"}'
 
@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
 
 
 class Load:
-    """All requests and what they came to."""
+    """All requests and their outcomes."""
 
     def __init__(self, address, rate):
         self.address, self.rate = address, rate
@@ -87,7 +87,7 @@ class Load:
         self.sent += 1
         self.waiting[request] = None
         if self.idle:
-            # The one idle longest: none is kept until the balancer closes it.
+            # The connection that has been idle longest, so that none is kept until the balancer closes it.
             connection = self.idle.popleft()
             self.waiting[request] = connection
             connection.send(request)
@@ -117,7 +117,7 @@ class Load:
             self.known.append(request.name)
 
     def give_up(self, now):
-        """Ends what waits too long. The oldest stand first."""
+        """Abandons requests that wait too long. The oldest come first."""
         for request, connection in list(self.waiting.items()):
             if now - request.due < PATIENCE:
                 return
@@ -151,7 +151,7 @@ class Load:
 
 
 def letters(number):
-    """A number in letters: the names that the service takes."""
+    """A number as letters: a name that the service accepts."""
     return "".join(chr(ord("a") + number // 26**place % 26) for place in range(6))
 
 

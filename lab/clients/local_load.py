@@ -87,7 +87,7 @@ async def connect_anew():
     while not ended.is_set():
         await record(client, 200, "GET", "/hello/load")
         client.close()
-        # Again the pace.
+        # The pace of the load again.
         await asyncio.sleep(0.04)
 
 

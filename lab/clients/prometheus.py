@@ -1,4 +1,4 @@
-"""What the monitoring host of a region knows, by Prometheus' interface."""
+"""Metrics and alerts of a region, from its monitoring host's Prometheus."""
 
 import json
 import shlex
@@ -6,10 +6,10 @@ import subprocess
 
 from lab.hosts import nspawn
 
-# A person who looks at a cluster with a fault wants to see the rest of it soon.
+# An unreachable host must not delay the view of the others.
 PATIENCE_S = 4
 API = "http://127.0.0.1:9090/api/v1"
-# What fired and is meant for a person. The disk behind each host's root is this machine's own, and says nothing of a host.
+# Alerts that fired for a person. The disk behind each host's root is this machine's, so alerts about it are left out.
 FIRING = 'ALERTS{alertstate="firing",severity!="none"} unless ALERTS{alertname=~"DiskFilling|DiskFull",mountpoint="/"}'
 
 
@@ -35,7 +35,7 @@ def ask(cluster, region, queries):
 
 
 def alerts(cluster, region, seconds):
-    """The alerts that fired in the last seconds, by name, and the page that each leads to."""
+    """The alerts that fired in the last seconds, by name, with the page of each."""
     fired = f"max_over_time(({FIRING})[{max(1, round(seconds))}s:5s])"
     asked = [f"-G {API}/query --data-urlencode {shlex.quote(f'query={fired}')}", f"{API}/rules?type=alert"]
     found, rules = documents(cluster, region, asked)
@@ -44,12 +44,12 @@ def alerts(cluster, region, seconds):
 
 
 def page(url):
-    """A page's name among the runbooks, of its address."""
+    """A page's name in the runbooks, from its URL."""
     return url.partition("runbooks/")[2].removesuffix(".md")
 
 
 def documents(cluster, region, asked):
-    """The answers to several requests, by one connection."""
+    """The answers to several requests over one connection."""
     text = told(cluster, monitor(region), "curl " + " --next ".join(f"-s -m 3 {request}" for request in asked))
     answers, decoder = [], json.JSONDecoder()
     while text:

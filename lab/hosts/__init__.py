@@ -1,1 +1,1 @@
-"""Booted Debian hosts: machines, networks, and all that stands around the playbooks' hosts."""
+"""Booted Debian hosts: machines, networks, and the stand-ins for everything around them."""

@@ -1,4 +1,4 @@
-"""What stands in for Debian's archive: signed, with the packages that an untouched host lacks, and later versions that a test adds."""
+"""The stand-in for Debian's archive: signed, with the packages that an untouched host lacks, and later versions that a test adds."""
 
 import pathlib
 import shutil
@@ -8,12 +8,12 @@ from tools import TOP
 
 SUITE = "trixie"
 URL = f"http://{plan.OPERATOR}/debian"
-# As Debian's own says it: by this, unattended-upgrades knows what it may install.
+# The same as in Debian's archive: unattended-upgrades decides by it what it may install.
 LABELS = {"Origin": "Debian", "Label": "Debian", "Suite": "stable", "Codename": SUITE, "Architectures": "amd64 arm64", "Components": "main"}
 
 
 class Archive:
-    """A folder that the operator's web server shows."""
+    """A folder that the operator's web server serves."""
 
     def __init__(self, folder, credentials):
         self.folder, self.credentials = folder, credentials

@@ -1,4 +1,4 @@
-"""A region's balancer as a cloud's interface has it: register, look at, deregister, while it serves."""
+"""A region's balancer with a cloud's API: register, describe and deregister targets while it serves."""
 
 import csv
 import json
@@ -9,10 +9,10 @@ import time
 
 from lab.hosts import nspawn
 
-# Two in a row change a target's health; a cloud's balancer would take a new one after its first success.
+# Two checks in a row change a target's health; a cloud's balancer accepts a new target after one success.
 CHECK = "check inter 5s rise 2 fall 2"
 
-# Each line goes to HAProxy's runtime interface, which a balancer's root alone may use.
+# Each line goes to HAProxy's runtime API, which only root on the balancer may use.
 RELAY = """
 import json, socket, sys
 for line in sys.stdin:
@@ -36,7 +36,7 @@ class Balancer:
 
     def __enter__(self):
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        # In a session of its own: after Ctrl-C it is needed to take back what was begun.
+        # In a separate session: after Ctrl-C it is needed to undo what was started.
         self.process = subprocess.Popen(self.command, start_new_session=True, **pipes)
         return self
 
@@ -57,7 +57,7 @@ class Balancer:
         said = self.ask(f"add server {server(place).replace(place.name, name, 1)}")
         if "New server registered" not in said:
             raise nspawn.Failed(f"the balancer does not take {place.name}: {said.strip()}")
-        # HAProxy counts what it enables as healthy until checked: without weight it gets nothing meanwhile.
+        # HAProxy treats an enabled target as healthy until it is checked. With weight 0 it gets no requests meanwhile.
         start = (f"set server {name} weight 0", f"enable health {name}", f"set server {name} state ready")
         self.ask(*start, f"set server {name} health down", f"set server {name} weight 1")
 
@@ -66,20 +66,20 @@ class Balancer:
         self.ask(f"set server service/{place.name} state drain")
 
     def remove(self, place):
-        """Forgets a target that is drained."""
+        """Removes a drained target."""
         name = f"service/{place.name}"
         said = self.ask(f"set server {name} state maint", f"wait 20s srv-removable {name}", f"del server {name}")
         if "Server deleted" not in said:
             raise nspawn.Failed(f"the balancer does not let go of {place.name}: {said.strip()}")
 
     def targets(self):
-        """What the balancer knows of each target, by name."""
+        """The state of each target, by name."""
         rows = csv.DictReader(self.ask("show stat service 4 -1").lstrip("# ").splitlines())
         return {row["svname"]: row for row in rows}
 
 
 class Watch:
-    """What the balancer counts for each of its targets, every half second, from entry to exit."""
+    """The balancer's counters for each target, every half second, from entry to exit."""
 
     def __init__(self, cluster, region):
         self.balancer = Balancer(cluster, region)

@@ -20,7 +20,7 @@ table bridge {name} {{
 
 
 class Cloud(nspawn.Network):
-    """The subnets of all zones with the operator's place beside them; another process may have made it."""
+    """The subnets of all zones, and the operator's place beside them; another process may have created them."""
 
     def __init__(self, run):
         self.owner = run
@@ -33,7 +33,7 @@ class Cloud(nspawn.Network):
         self._delay()
 
     def _delay(self):
-        """Sends what goes from one region to the other through devices that delay it."""
+        """Sends traffic between the regions through devices that delay it."""
         with (self.owner.folder / "wan.log").open("w") as log:
             command = (sys.executable, WAN, *(f"wan-{region}" for region in plan.NETWORKS), DELAY_MS)
             wan = self.owner.spawn(*command, namespace=self.namespace, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
@@ -47,7 +47,7 @@ class Cloud(nspawn.Network):
                         self.ip("rule", "add", "iif", self.bridge(subnet), "to", f"{away}.0.0/16", "lookup", str(table))
 
     def at_operator(self):
-        """What starts a command at the operator's place. It sees this machine's control groups, which `ip netns exec` hides."""
+        """The prefix that starts a command at the operator's place. The command sees this machine's control groups, which `ip netns exec` hides."""
         return ["nsenter", f"--net=/run/netns/{self.operator}"]
 
     def cut(self, part):

@@ -1,4 +1,4 @@
-"""Regions of booted Debian hosts on this machine, from bare hosts to ruins."""
+"""Regions of booted Debian hosts on this machine, from bare hosts to lost ones."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ from lab.hosts.cloud import Cloud
 from lab.hosts.machine import Machine
 from tools import TOP
 
-# An object store speaks TLS through the program that a balancer is.
+# An object store gets TLS from the balancer's program.
 FILE_SYSTEMS = {"storage": "balancer"}
 LEADERS = ("leader", "standby_leader")
 # A process that serves a run. Its output does not reach the process that started it.
@@ -26,7 +26,7 @@ class Unusable(Exception):
 
 
 class Run(nspawn.Run):
-    """Everything of one cluster; also what another process started and left running."""
+    """Everything of one cluster, including what another process started and left running."""
 
     def __init__(self, folder=None):
         if folder is None:
@@ -38,7 +38,7 @@ class Run(nspawn.Run):
         return f"dob-{self.name}-{name}"
 
     def keep(self):
-        """Lets the run outlive this process: the lock goes to one that does nothing but hold it."""
+        """Lets the run outlive this process: a process that only holds the lock takes it over."""
         (self.folder / "kept").write_text(str(TOP))
         self.spawn("sleep", "infinity", pass_fds=[self.lock.fileno()], **SILENT)
 
@@ -57,7 +57,7 @@ class Cluster:
         self.archive = Archive(run.folder / "site/debian", self.credentials)
 
     def _taken(self, place):
-        """The place itself, or its successor's after a roll-out."""
+        """The place, or its successor's place after a roll-out."""
         successor = plan.SUCCESSORS.get(place.name)
         moved = successor and not (self.run.folder / place.name).exists() and (self.run.folder / successor.name).exists()
         return successor if moved else place
@@ -67,7 +67,7 @@ class Cluster:
         return [machine.place for machine in self.machines.values() if (machine.place.kind, machine.place.region) == (kind, region)]
 
     def make(self, tell):
-        """Goes from nothing to bare hosts with a balancer before them."""
+        """Creates bare hosts and a balancer in front of them."""
         tell("network, keys and packages")
         self.cloud.make()
         self.credentials.make()
@@ -83,8 +83,8 @@ class Cluster:
         self._object_stores()
 
     def write_inventory(self):
-        """Tells the playbooks which hosts there are now."""
-        # What a cloud's interface does, a command of ours does here, bound to this run.
+        """Writes the inventory of the present hosts."""
+        # A command of ours, bound to this run, replaces the cloud's API.
         cloud = f"env CLUSTER_RUN={self.run.folder} PYTHONPATH={TOP} {sys.executable} -B -m lab.cli"
         places = [machine.place for machine in self.machines.values()]
         inventory.write(self.inventory / "hosts.yml", places, self.credentials, APT_URL, cloud)
@@ -102,7 +102,7 @@ class Cluster:
             machine.find_packages(self.archive.sources())
 
     def replace(self, machine, kind=None):
-        """Ends a host and boots an empty one in its place, with its name and address; `untouched` is a kind, too."""
+        """Removes a host and boots an empty one in its place, with its name and address; `untouched` is a kind, too."""
         machine.remove()
         self._make(machine, kind or machine.place.kind)
         machine.start()
@@ -116,7 +116,7 @@ class Cluster:
         self.write_inventory()
 
     def remove(self, machine):
-        """Ends a host for good."""
+        """Removes a host for good."""
         machine.remove()
         del self.machines[machine.name]
         self.write_inventory()
@@ -152,7 +152,7 @@ class Cluster:
                 storage.install(store, self.credentials, program)
 
     def playbook(self, name, *arguments, check=True, inventory=None, vault_password=None, **options):
-        """Runs a playbook from the operator's place and returns it; its output goes where ours does."""
+        """Runs a playbook from the operator's place and returns its process; the output goes to ours."""
         command = self.playbook_command(name, *arguments, inventory=inventory, vault_password=vault_password)
         return self.operator(*command, check=check, env=self.environment(), **options)
 
@@ -179,7 +179,7 @@ class Cluster:
         return subprocess.run(self.operator_command(*command), text=True, **options)
 
     def operator_command(self, *command, group="operator"):
-        """What runs a command at the operator's place; the daemons that it leaves behind end with the run."""
+        """The prefix that runs a command at the operator's place; daemons that it leaves behind end with the run."""
         return [*self.run.joining(group), *self.cloud.at_operator(), *map(str, command)]
 
     def ssh_command(self, name, *command):
@@ -190,7 +190,7 @@ class Cluster:
             return [*ssh, target, *command]
         if not command:
             return [*ssh, "-t", target, "sudo --login"]
-        # ssh would put the words of a command together just so; a shell of root's reads them.
+        # ssh joins the words of a command without quotes, and root's shell splits them again.
         text = "cd\n" + " ".join(map(str, command))
         return [*ssh, target, f"sudo --non-interactive --set-home bash -c {shlex.quote(text)}"]
 
@@ -206,7 +206,7 @@ class Cluster:
         return {}
 
     def leader(self, region):
-        """Who leads a region with its lock held, or nobody."""
+        """The member that leads a region and holds its lock, or nothing."""
         return next((name for name, member in self.members(region).items() if member["role"] == "leader"), None)
 
     def regions(self):
@@ -237,19 +237,19 @@ class Cluster:
             self.wait_until_whole(region)
             self.wait_until_served(region)
 
-    # A balancer finds a service host healthy only after two looks.
+    # A balancer finds a service host healthy only after two checks.
     def wait_until_served(self, region):
         url = f"http://{self.machines[f'{region}-lb'].address}/healthz"
         nspawn.wait_until(lambda: self.http_status(url) == "200", f"the balancer of region {region} serves", 60)
 
-    # A standby region that was ahead of the next primary is rewound, over a long way.
+    # A standby region that was ahead of the next primary is rewound, over the slow network between regions.
     def wait_until_whole(self, region, deadline=300):
         nspawn.wait_until(lambda: self.is_whole(region), f"region {region} whole", deadline)
 
     def sql(self, region, statement, database="postgres"):
         """The rows of a statement, by the region's leader."""
         leader = nspawn.wait_until(lambda: self.leader(region), f"a leader in region {region}")
-        # The statement goes by standard input: a remote shell would take its quotes away.
+        # The statement goes through standard input, because a remote shell would remove its quotes.
         psql = self.ssh_command(leader, "sudo", "-u", "postgres", "psql", "-X", "-At", "-v", "ON_ERROR_STOP=1", "-d", database)
         return self.operator(*psql, input=statement, check=True, capture_output=True, timeout=60).stdout.splitlines()
 
@@ -262,7 +262,7 @@ class Cluster:
         return json.loads(answer.stdout)
 
     def http_status(self, url, *options):
-        """The status of an answer, or 000 for none."""
+        """The status of an answer; 000 without an answer."""
         return self.operator("curl", *options, "-s", "-m", "2", "-o", "/dev/null", "-w", "%{http_code}", url, capture_output=True).stdout
 
 

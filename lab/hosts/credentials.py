@@ -1,4 +1,4 @@
-"""Keys, certificates and passwords of one run; nothing of them outlives it."""
+"""Keys, certificates and passwords of one run; all of them are removed with it."""
 
 import json
 import secrets
@@ -6,13 +6,13 @@ import secrets
 from lab.hosts import nspawn, plan
 
 PASSWORDS = ("patroni_superuser_password", "patroni_replication_password", "patroni_rewind_password", "service_database_password")
-# No secret, but it changes with one.
+# Not a secret, but it changes together with one.
 LOGIN = "service_database_login"
 BUCKET_SECRETS = ("pgbackrest_cipher_pass", "pgbackrest_s3_key", "pgbackrest_s3_secret")
 
 
 class Credentials:
-    """A folder with everything secret."""
+    """A folder with all secrets."""
 
     def __init__(self, folder, vault, venv):
         self.folder, self.vault, self.ansible_vault = folder, vault, venv / "bin/ansible-vault"
@@ -24,7 +24,7 @@ class Credentials:
         self.apt_public_key = folder / "apt.asc"
 
     def make(self):
-        """Makes everything; the passwords go into an Ansible vault, from which only playbooks read them."""
+        """Creates everything; the passwords go into an Ansible vault, which only playbooks read."""
         self.folder.mkdir(mode=0o700)
         nspawn.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "operator", "-f", self.ssh_key)
         self._authority()
@@ -40,13 +40,13 @@ class Credentials:
         nspawn.run(*command, input=json.dumps(values))
 
     def renew(self):
-        """Puts new passwords into the vault, and the other of the roles as which the service logs in."""
+        """Puts new passwords into the vault, and the service's other role."""
         held = self.secrets()
         login = "dob" if held.get(LOGIN) == "dob_b" else "dob_b"
         self.keep(held | {name: secrets.token_urlsafe() for name in PASSWORDS} | {LOGIN: login})
 
     def secrets(self):
-        """What the vault holds, by name."""
+        """The contents of the vault, by name."""
         text = nspawn.run(self.ansible_vault, "view", "--vault-password-file", self.vault_password, self.vault).stdout
         return json.loads(text)
 
@@ -63,7 +63,7 @@ class Credentials:
         return certificate.read_text() + key.read_text()
 
     def _authority(self):
-        # Python 3.13 takes no authority that does not state the usages of its key.
+        # Python 3.13 accepts an authority only if it states the usages of its key.
         usages = ("-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
         kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "3650", "-subj", "/CN=cluster")
         # The machine's own configuration would add the first of the usages a second time.
@@ -80,7 +80,7 @@ class Credentials:
         nspawn.run("gpgconf", "--homedir", home, "--kill", "all")
 
     def host_key(self, path, address):
-        """Makes a host's ssh key and knows it from then on, and no other at this address."""
+        """Creates a host's ssh key. From then on only this key is trusted at the host's address."""
         nspawn.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", address, "-f", path)
         kind, key, _ = path.with_suffix(".pub").read_text().split()
         known = self.known_hosts.read_text().splitlines() if self.known_hosts.exists() else []

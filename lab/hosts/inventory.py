@@ -1,4 +1,4 @@
-"""What the playbooks know of the cluster: all that tells it from one in a cloud."""
+"""The inventory of the cluster: everything in which it differs from a cloud's."""
 
 import json
 
@@ -37,7 +37,7 @@ def write(file, places, credentials, apt_url, cloud):
 
 
 def repository(region):
-    """A region's bucket; the vault holds what is secret of it."""
+    """A region's bucket; its secrets are in the vault."""
     return {
         "bucket": storage.bucket(region),
         "endpoint": plan.endpoint(region),

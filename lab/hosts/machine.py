@@ -7,15 +7,15 @@ import pathlib
 
 from lab.hosts import nspawn
 
-# Where the data of a database host is, on a volume of its own as in the cloud: it can be full without anything else being so.
+# The data of a database host, on a separate volume as in the cloud: only that volume fills up.
 DATA = "var/lib/postgresql"
-# Sparse: this machine's disk holds only what was written. More than WAL may take that waits for buckets or slots.
+# Sparse: it uses this machine's disk only for written data. Larger than all WAL that may wait for buckets or slots.
 VOLUME = "16G"
-# What limits the memory of a control group, of either layout.
+# The files that limit a control group's memory, in either layout.
 LIMITS = ("memory.limit_in_bytes", "memory.max")
-# Hosts that begin as a cloud's image does; images of our own make the others.
+# Hosts that start like a cloud's image; the others come from our own image.
 FROM_CLOUD = ("database", "monitoring")
-# Whom the cloud's image lets in, with sudo; root has no login there.
+# The user of the cloud's image, with sudo; root has no login there.
 CLOUD_USER = "admin"
 
 
@@ -31,7 +31,7 @@ class Machine(nspawn.Host):
         self.groups = [root / "dob-api" / self.owner.name / self.name for root in nspawn.cgroup_roots()]
 
     def make(self, credentials):
-        """Gives the host an empty disk, on which only its own ssh key and the operator's are."""
+        """Gives the host an empty disk with only its ssh key and the operator's."""
         super().__init__(self.network, self.name, self.address, self.rootfs)
         (self.folder / "rootfs").write_text(str(self.rootfs))
         if self.from_cloud():
@@ -45,7 +45,7 @@ class Machine(nspawn.Host):
         return self.place.kind in FROM_CLOUD
 
     def user(self):
-        """Who may log in."""
+        """The user who may log in."""
         return CLOUD_USER if self.from_cloud() else "root"
 
     def _let_root_in(self, credentials):
@@ -74,7 +74,7 @@ class Machine(nspawn.Host):
         (seed / "user-data").chmod(0o600)
 
     def find_packages(self, sources):
-        """Tells the host where Debian's archive is. It knows nothing yet of what that holds."""
+        """Configures Debian's archive on the host, without package lists."""
         folder = self.folder / "upper/etc/apt/sources.list.d"
         folder.mkdir(parents=True)
         (folder / "debian.sources").write_text(sources)
@@ -82,7 +82,7 @@ class Machine(nspawn.Host):
     def _make_volume(self):
         """Gives a database host an empty file system of fixed size for its data."""
         nspawn.run("truncate", "--size", VOLUME, self.volume)
-        # An untouched host has nobody yet whom it could belong to.
+        # An untouched host has no user yet to own it.
         there = os.path.exists(f"{self.rootfs}/{DATA}")
         owner = os.stat(f"{self.rootfs}/{DATA if there else ''}")
         features = f"root_owner={owner.st_uid}:{owner.st_gid},lazy_itable_init=1,lazy_journal_init=1"
@@ -95,7 +95,7 @@ class Machine(nspawn.Host):
         return f"mkdir -p {self.tree}/{DATA} && mount -o loop,discard,noinit_itable {self.volume} {self.tree}/{DATA} &&"
 
     def know(self, names):
-        """Gives the host what a cloud's name service would tell it."""
+        """Writes the names that a cloud's name service would resolve."""
         if not self.from_cloud():
             (self.folder / "upper/etc/hosts").write_text("127.0.0.1 localhost\n" + names)
             return
@@ -117,22 +117,22 @@ class Machine(nspawn.Host):
         super().start()
 
     def size(self, kind="now"):
-        """How much memory the host has now, or is `wanted` to have: in bytes, or nothing where nothing limits it."""
+        """The host's memory now, or its `wanted` memory, in bytes; nothing if it has no limit."""
         file = self.folder / f"size-{kind}"
         return file.read_text() if file.exists() else ""
 
     def give(self, size):
-        """Has the host's next start give it so much memory; what runs has its size, as in a cloud."""
+        """Sets the memory from the host's next start on; a running host keeps its size, as in a cloud."""
         if self.is_running():
             raise nspawn.Failed(f"IncorrectInstanceState: {self.name} runs")
         (self.folder / "size-now").write_text(size)
 
     def want(self, size):
-        """Writes the size down as Terraform writes a tag: the host keeps what it has."""
+        """Records the wanted size, as Terraform writes a tag: the host keeps its present size."""
         (self.folder / "size-wanted").write_text(size)
 
     def shut_down(self):
-        """Ends the host as its power button does: its services stop in their order."""
+        """Shuts the host down like its power button: its services stop in order."""
         nspawn.run("kill", "-TERM", self._container())
         nspawn.wait_until(lambda: not self.is_running(), f"{self.name} is off", 120)
         nspawn.kill(self.groups, self.name)
@@ -146,7 +146,7 @@ class Machine(nspawn.Host):
         return any(group.exists() for group in self.groups)
 
     def is_running(self):
-        """Whether a process of the host is left: a host that was shut down stays in the books."""
+        """Whether a process of the host is left: a host that was shut down stays registered."""
         return any(processes.read_text() for group in self.groups for processes in group.rglob("cgroup.procs"))
 
     def is_frozen(self):

@@ -1,4 +1,4 @@
-"""Whole Debian hosts on this machine: booted containers, in networks of their own.
+"""Whole Debian hosts on this machine: booted containers, in separate networks.
 
 A Run owns everything it starts: processes by a cgroup, namespaces by a prefix, files by a folder. What a killed run
 left behind is swept away by the next one, which tells the dead from the living by a lock that dies with its holder.
@@ -21,7 +21,7 @@ ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME
 
 
 class Failed(Exception):
-    """A command that failed, with what it said."""
+    """A command that failed, with its output."""
 
 
 def run(*command, check=True, timeout=300, **options):
@@ -42,7 +42,7 @@ def wait_until(condition, what, deadline=30):
             return value
         if time.monotonic() > end:
             raise TimeoutError(f"not within {deadline} s: {what}")
-        # As long as it took to look: who waits must not keep the machine from what is waited for.
+        # Waits as long as the check took, so that waiting does not slow down the work that is waited for.
         time.sleep(max(0.02, time.monotonic() - begun))
 
 
@@ -76,7 +76,7 @@ class Run:
         self.lock.close()
 
     def namespace(self, name):
-        """Makes a network namespace and returns its full name."""
+        """Creates a network namespace and returns its full name."""
         full = f"dob-{self.name}-{name}"
         run("ip", "netns", "add", full)
         run("ip", "-n", full, "link", "set", "lo", "up")
@@ -94,7 +94,7 @@ class Run:
         return subprocess.Popen([*enter, *map(str, command)], preexec_fn=join, start_new_session=True, **options)
 
     def groups(self, name):
-        """The control groups of a part of the run, which are there afterwards."""
+        """Creates the control groups of a part of the run."""
         groups = [root / "dob-api" / self.name / name for root in cgroup_roots()]
         for path in groups:
             path.mkdir(parents=True, exist_ok=True)
@@ -103,13 +103,13 @@ class Run:
         return groups
 
     def joining(self, name):
-        """The command that starts another one, given behind it, so that neither that nor what it starts can outlive the run."""
+        """The prefix of a command that keeps it and its children from outliving the run."""
         join = "".join(f"echo 0 >{path}/cgroup.procs; " for path in self.groups(name))
         return ["sh", "-ec", f'{join} exec "$@"', "joining"]
 
 
 def weigh(group):
-    """Gives a group the processor as ten processes get it: all hosts together would else get what one outside them gets."""
+    """Gives a group the processor time of ten processes. Otherwise all hosts together would get as much as one process outside."""
     for name, weight in (("cpu.shares", "10240"), ("cpu.weight", "1000")):
         with contextlib.suppress(OSError):
             (group / name).write_text(weight)
@@ -117,7 +117,7 @@ def weigh(group):
 
 @contextlib.contextmanager
 def registry():
-    """Keeps others from judging a run while it is made or removed: without its lock yet, it would seem dead."""
+    """Keeps other runs away while this one is created or removed: without its lock, it would seem dead."""
     folder = os.open(RUNS, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
@@ -141,7 +141,7 @@ def sweep():
 
 
 def remove(folder):
-    """Ends and removes everything of one run."""
+    """Stops and removes everything of one run."""
     groups = [root / "dob-api" / folder.name for root in cgroup_roots()]
     kill(groups, f"run {folder.name}")
     for name in run("ip", "netns", "list").stdout.split():
@@ -159,7 +159,7 @@ def kill(groups, what):
 
 
 def remains(group):
-    """Kills what a cgroup holds and removes it; true while something is left."""
+    """Kills a cgroup's processes and removes it; true while something is left."""
     for path, _, _ in os.walk(group, topdown=False):
         with contextlib.suppress(OSError):
             (pathlib.Path(path) / "freezer.state").write_text("THAWED")
@@ -191,10 +191,10 @@ class Network:
         return run("ip", "-n", self.namespace, *command)
 
     def attach(self, name, address):
-        """Makes a namespace with this address and returns its full name."""
+        """Creates a namespace with this address and returns its full name."""
         subnet, _, _ = address.rpartition(".")
         namespace = self.owner.namespace(name)
-        # A host that takes another's place is met at once: nobody has to forget an old link-layer address first.
+        # A host that replaces another one is reachable at once: no old link-layer address has to expire first.
         link = "02:00:" + ":".join(f"{int(byte):02x}" for byte in address.split("."))
         self.ip("link", "add", name, "type", "veth", "peer", "name", "host0", "address", link, "netns", namespace)
         self.ip("link", "set", name, "master", self.bridge(subnet), "up")
@@ -251,7 +251,7 @@ class Host:
             )
 
     def joins(self):
-        """How systemd-nspawn is told of the network."""
+        """The arguments of systemd-nspawn for the network."""
         return f"--network-namespace-path=/run/netns/{self.namespace}"
 
     def volumes(self):
@@ -271,7 +271,7 @@ class Host:
         for child in pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
             with contextlib.suppress(OSError):
                 status = pathlib.Path(f"/proc/{child}/status").read_text()
-                # Others pass by: mount, and helpers of systemd-nspawn.
+                # Other processes come and go: mount, and helpers of systemd-nspawn.
                 if "Name:\tsystemd\n" in status and re.search(r"^NSpid:.*\t1$", status, re.M):
                     return int(child)
         return None
@@ -295,7 +295,7 @@ class Host:
         return self.owner.spawn(*command, namespace=self.namespace, group=self.name, **options)
 
     def kill(self):
-        """Ends the host as a power cut does; its disk stays."""
+        """Kills the host like a power cut; its disk stays."""
         groups = [root / "dob-api" / self.owner.name / self.name for root in cgroup_roots()]
         kill(groups, self.name)
         self.process.wait()

@@ -1,4 +1,4 @@
-"""What the operator is told: takes alerts by webhook and by mail, and writes each as a line of JSON to the file that it is given."""
+"""The operator's pager: receives alerts by webhook and mail, and writes each as a line of JSON to the given file."""
 
 import functools
 import http.server
@@ -24,7 +24,7 @@ def note(file, way, content):
 
 
 def notes(run):
-    """What the operator of a run was told so far."""
+    """The alerts that the operator of a run received so far."""
     file = path(run)
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
@@ -49,7 +49,7 @@ class Webhook(http.server.BaseHTTPRequestHandler):
 
 
 class Mail(socketserver.StreamRequestHandler):
-    """As much of SMTP as a client needs that sends mail."""
+    """The part of SMTP that a mail client needs."""
 
     def __init__(self, file, *arguments):
         self.file = file

@@ -1,4 +1,4 @@
-"""What each workflow's role may do, by Terraform's own text, and an emulated cloud that refuses it the rest.
+"""What Terraform grants each workflow's role, and an emulated cloud that refuses everything else.
 
 A program's access key is the name of its role here; any other key is an administrator's. Refused is what no statement
 of the role grants: the call itself, and what AWS asks for beside it. Resources and most conditions are not looked at.
@@ -14,7 +14,7 @@ from tools import TOP
 
 TEXT = (TOP / "terraform/global/permissions.tf").read_text()
 ROLES = ("release", "updates", "deploy", "drill", "database")
-# What AWS asks for beside a call's own action: a tag at its creation names the call, and an encrypted volume needs its key.
+# What AWS requires besides a call's own action: tags at creation need the name of the call, and an encrypted volume needs its key.
 BESIDE = {
     "autoscaling:StartInstanceRefresh": {"ec2:RunInstances", "ec2:CreateTags by RunInstances", "iam:PassRole"},
     "ebs:StartSnapshot": {"ec2:CreateTags", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"},
@@ -24,7 +24,7 @@ BESIDE = {
     "ssm:GetParameter": {"kms:Decrypt"},
     "ssm:PutParameter": {"kms:Encrypt"},
 }
-# Where a service signs by another name than its actions have.
+# Services whose signing name differs from that of their actions.
 NAMES = {"monitoring": "cloudwatch"}
 recorded = {role: set() for role in ROLES}
 
@@ -55,7 +55,7 @@ def granted(role):
 
 
 def allows(role, action):
-    """Whether a role may: an action, or a tag `by` the call that creates the resource."""
+    """Whether a role may perform an action, or set a tag `by` the call that creates the resource."""
     name, _, creator = action.partition(" by ")
     return any(
         any(fnmatch.fnmatchcase(name, pattern) for pattern in one.actions)
@@ -66,7 +66,7 @@ def allows(role, action):
 
 
 def lacking(role, action):
-    """What a role would need for a call, and is not granted."""
+    """The permissions that a call needs and the role lacks."""
     return sorted(wanted for wanted in {action, *BESIDE.get(action, ())} if not allows(role, wanted))
 
 
@@ -77,7 +77,7 @@ def caller(headers):
 
 
 def check(response, *_, **__):
-    """In the place of moto's own check, which every request passes."""
+    """Replaces moto's check, which every request passes."""
     role, service, _ = caller(response.headers)
     if role not in ROLES:
         return
@@ -88,5 +88,5 @@ def check(response, *_, **__):
 
 
 def enforce():
-    """Has every emulated cloud of this process ask for permissions from now on."""
+    """Makes every emulated cloud of this process check permissions from now on."""
     ActionAuthenticatorMixin._authenticate_and_authorize_action = check

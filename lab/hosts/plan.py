@@ -1,4 +1,4 @@
-"""Which hosts there are, and where."""
+"""The hosts and their places."""
 
 import dataclasses
 import pathlib
@@ -14,7 +14,7 @@ POSTGRESQL = int(re.search(r"^postgresql_version: .*default\((\d+)\)", VARIABLES
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A host's name, what it is, and where it stands. Zone 0 is the region's public side."""
+    """A host's name, kind, region, zone and address. Zone 0 is the region's public side."""
 
     name: str
     kind: str
@@ -30,7 +30,7 @@ def database(name, network, number):
 
 
 def region(name, network):
-    """A region: a database host in each of three zones, a service host in two, the balancer before them, the object store, who watches."""
+    """A region: a database host in each of three zones, a service host in two, the balancer, the object store and the monitoring host."""
     databases = [database(name, network, number) for number in range(1, regions.REGIONS[name]["databases"] + 1)]
     services = [Place(f"{name}-app{zone}", "service", name, zone, f"{network}.{zone}.21") for zone in (1, 2)]
     public = [Place(f"{name}-lb", "balancer", name, 0, f"{network}.0.10"), Place(f"{name}-s3", "storage", name, 0, f"{network}.0.20")]
@@ -42,21 +42,21 @@ def beside(place):
 
 
 def spare(name, network):
-    """A database host that a region does not have at first."""
+    """A database host that can be added to a region."""
     return database(name, network, regions.REGIONS[name]["databases"] + 1)
 
 
 # The addresses of the cloud's regions, by their letters.
 NETWORKS = {name: place["cidr"].removesuffix(".0.0/16") for name, place in regions.REGIONS.items()}
-# The region that is primary when the cluster is made; afterwards the databases know.
+# The region that is primary when the cluster is created; later the databases know it.
 FIRST = "a"
 PLACES = {place.name: place for name, network in NETWORKS.items() for place in region(name, network)}
 SPARES = {place.name: place for place in (spare(name, network) for name, network in NETWORKS.items())}
-# A service host's zone has two addresses for one; who replaces the host at one of them stands at the other.
+# Each service host's zone has two addresses; a host that replaces the one at the first gets the second.
 PAIRS = [(place, beside(place)) for place in PLACES.values() if place.kind == "service"]
 SUCCESSORS = {one.name: other for pair in PAIRS for one, other in (pair, pair[::-1])}
 SUBNETS = [*sorted({place.address.rpartition(".")[0] for place in PLACES.values()}), OPERATOR.rpartition(".")[0]]
-# What a partition can cut off: a host, a zone, a region.
+# The parts that a partition can cut off: a host, a zone, a region.
 PARTS = {place.name: f"{place.address}/32" for place in [*PLACES.values(), *SPARES.values(), *SUCCESSORS.values()]}
 PARTS |= {f"{place.region}{place.zone}": f"{place.address.rpartition('.')[0]}.0/24" for place in PLACES.values() if place.zone}
 PARTS |= {name: f"{network}.0.0/16" for name, network in NETWORKS.items()}
@@ -67,5 +67,5 @@ def databases(region):
 
 
 def endpoint(region):
-    """The name of a region's object store, as certificates have it."""
+    """The name of a region's object store, as in its certificate."""
     return f"s3.{region}.internal"

@@ -1,4 +1,4 @@
-"""The object store of a region: S3 with TLS by name, for who has its key, objects as files on the disk of its host."""
+"""The object store of a region: S3 with TLS and a key, objects as files on the disk of its host."""
 
 import pathlib
 import shutil
@@ -34,7 +34,7 @@ frontend public
     bind :443 ssl crt {CERTIFICATE}
     default_backend store
 backend store
-    # Where a name is a folder here, S3 has nothing.
+    # A name that is a folder here does not exist in S3.
     http-request set-var(txn.method) method
     http-response set-status 404 if {{ var(txn.method) -m str HEAD }} {{ status 500 }}
     server store 127.0.0.1:8014
@@ -46,7 +46,7 @@ def bucket(region):
 
 
 def install(machine, credentials, program):
-    """Makes a bare host the object store of its region."""
+    """Turns a bare host into the object store of its region."""
     region, secrets = machine.place.region, credentials.secrets()
     shutil.copy(program, pathlib.Path("/proc", str(machine.leader), "root", "usr/local/bin/s3s-fs"))
     unit = UNIT.format(bucket=bucket(region), key=secrets[f"pgbackrest_s3_key_{region}"], secret=secrets[f"pgbackrest_s3_secret_{region}"])
@@ -61,5 +61,5 @@ def install(machine, credentials, program):
 
 
 def names():
-    """What a cloud's name service knows."""
+    """The names that a cloud's name service resolves."""
     return "".join(f"{place.address} {plan.endpoint(place.region)}\n" for place in plan.PLACES.values() if place.kind == "storage")

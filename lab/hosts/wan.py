@@ -1,4 +1,4 @@
-"""The way between two regions: a pair of TUN devices, between which every packet takes its time.
+"""The network between two regions: a pair of TUN devices that delay every packet.
 
 Run in the network's namespace with two device names and the milliseconds of one way; prints a line when it carries packets.
 """
@@ -21,7 +21,7 @@ def device(name):
 
 
 def carry(one, other, delay):
-    """Passes packets on when they are due. A packet is lost only when the kernel does not take it."""
+    """Forwards packets when they are due. A packet is lost only if the kernel does not accept it."""
     ends = {one: other, other: one}
     waiting = collections.deque()
     poll = select.poll()
@@ -30,7 +30,7 @@ def carry(one, other, delay):
     while True:
         timeout = max(0, waiting[0][0] - time.monotonic()) * 1000 if waiting else None
         for end, _ in poll.poll(timeout):
-            # Bounded, so that a flood in does not keep back what is due out.
+            # Bounded, so that a flood of incoming packets does not hold back those that are due.
             for _ in range(256):
                 try:
                     packet = os.read(end, 65536)

@@ -1,1 +1,1 @@
-"""What a person reads: tables, pictures, the state of a cluster."""
+"""Reports for people: tables, pictures, the state of a cluster."""

@@ -78,7 +78,7 @@ def row(name, fault, trials):
         since = f" from {fault['since']}" if fault["since"] else ""
         aim = f"≤ {fault['aim']}{since}: {sum(gap <= fault['aim'] for gap in gaps)} of {len(gaps)}"
     sums = [f"{sum(trial[count] for trial in known):,}" for count in ("reads_failed", "acknowledged", "writes_failed", "lost")]
-    # Records from before there was one do not have it.
+    # Older records do not have it.
     bare = [trial["bare_gap"] for trial in known if "bare_gap" in trial]
     cells = [f"[{name}](#{name})", str(len(trials)), spread(gaps), spread(bare), aim, *sums, spread(times, (statistics.median, max))]
     return f"| {' | '.join(cells)} |\n"
@@ -103,7 +103,7 @@ def histories(trials):
     if not checked:
         return []
     sums = {name: sum(history[name] for history in checked) for name in ("users", "operations", "unknown", "marked reads")}
-    # Records from before some clients gave up do not have them.
+    # Older records do not have them.
     given_up = sum(history.get("given up", 0) for history in checked)
     wrong = sum(len(history["wrong"]) for history in checked)
     return [

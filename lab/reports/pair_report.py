@@ -64,7 +64,7 @@ def row(trial):
     first, second, moment = trial["names"]
     cells = [str(trial["number"]), first, second, moment]
     if "gap" in trial:
-        # Records from before there was a plain client do not have its gap.
+        # Older records do not have the plain client's gap.
         plain = f"{trial['bare_gap']:.1f}" if "bare_gap" in trial else "–"
         cells += [trial["victim"], f"{trial['gap']:.1f}", plain]
         cells += [f"{trial[count]:,}" for count in ("acknowledged", "writes_failed", "reads_failed")]

@@ -7,7 +7,7 @@ from lab.clients import prometheus
 from lab.hosts.cluster import LEADERS, Unusable
 from lab.reports import watch
 
-# More than there are questions: none waits for another one's bound.
+# More than there are requests, so that none waits for the time limit of another one.
 ASKED_AT_ONCE = 32
 
 ROW = "{:<8} {:<4} {:<10} {:<8} {:<14} {:>5}  {}"
@@ -15,14 +15,14 @@ SHOW = "sudo -u postgres /usr/local/lib/dob-api/backup show"
 
 
 def show(cluster):
-    """One line per host: where it is, whether it is up, its part in the database, how far behind, what it answers.
+    """One line per host: its place, whether it is up, its role, its lag, its health.
 
     Everything is asked side by side, and each question has its bound: dead hosts cost seconds, however many they are.
     """
     with concurrent.futures.ThreadPoolExecutor(max_workers=ASKED_AT_ONCE) as pool:
         known = {region: pool.submit(watch.lines, cluster, region) for region in cluster.regions()}
         asked = {region: [pool.submit(listed, cluster, place) for place in cluster.places("database", region)] for region in cluster.regions()}
-        # As the first host lists them that answers.
+        # The list of the first host that answers.
         members = {region: next(filter(None, (answer.result() for answer in answers)), {}) for region, answers in asked.items()}
         saved = {region: pool.submit(backups, cluster, members[region]) for region in cluster.regions()}
         places = [machine.place for region in cluster.regions() for machine in cluster.machines.values() if machine.place.region == region]
@@ -68,7 +68,7 @@ def answers(cluster, place, member):
 
 
 def backups(cluster, members):
-    """The figures of a region's leader about the bucket there, and when all of it was last read."""
+    """The leader's metrics about the region's bucket, and when the whole bucket was last read."""
     for name, member in members.items():
         if member["role"] in LEADERS:
             return prometheus.told(cluster, name, SHOW).strip() or "unknown"

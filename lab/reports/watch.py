@@ -1,4 +1,4 @@
-"""What the monitoring hosts know: alerts, slots, drills, traffic, logs."""
+"""The data of the monitoring hosts: alerts, slots, drills, traffic, logs."""
 
 import shlex
 
@@ -17,7 +17,7 @@ QUERIES = {
 
 
 def lines(cluster, region):
-    """What a person on call wants to know of a region besides its hosts."""
+    """The state of a region besides its hosts, for a person on call."""
     try:
         known = ask(cluster, region, QUERIES)
     except (nspawn.Failed, ValueError):
@@ -31,7 +31,7 @@ def lines(cluster, region):
 
 
 def alerts(firing):
-    # Two alerts of a name differ in one of these.
+    # Two alerts of the same name differ in one of these.
     parts = ("alertname", "instance", "host", "unit", "slot_name")
     named = sorted(" ".join(labels[part] for part in parts if part in labels) + f" ({labels['severity']})" for labels, _ in firing)
     return ", ".join(named) or "none fires"
@@ -56,7 +56,7 @@ def traffic(known):
 
 
 def search(words):
-    """The command that searches the logs of a region: words are patterns, what begins with a dash goes to journalctl."""
+    """The command that searches the logs of a region: words are patterns, arguments with a dash go to journalctl."""
     patterns, options = [word for word in words if not word.startswith("-")], [word for word in words if word.startswith("-")]
     if not patterns:
         raise nspawn.Failed("say what to look for, as in: ./dev cluster logs ERROR FATAL --since=-1h")

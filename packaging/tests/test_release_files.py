@@ -113,9 +113,9 @@ def mixed(folder):
     [
         (without, "has no package for arm64, or several"),
         (twice, "has no package for arm64, or several"),
-        (cut, "is no whole package"),
-        (text, "is no whole package"),
-        (empty, "holds no /usr/bin/dob-api"),
+        (cut, "is not a complete package"),
+        (text, "is not a complete package"),
+        (empty, "has no /usr/bin/dob-api"),
         (mixed, f"are of two versions, {VERSION} and 0.0.9"),
     ],
 )
@@ -149,7 +149,7 @@ def test_two_files_that_would_get_the_same_name_are_refused(folder):
 
 
 def test_no_files_are_no_release(tmp_path):
-    refused(tool("sums", tmp_path), "holds no files")
+    refused(tool("sums", tmp_path), "has no files")
     assert names(tmp_path) == []
 
 
@@ -304,4 +304,4 @@ def test_a_broken_container_is_not_pushed(built, registry, certificate, breakage
 
 @pytest.mark.parametrize("image", ["ghcr.io/owner/dob-api:1", "ghcr.io/owner/dob-api@sha256:0", "dob-api", "", "ghcr.io/owner/dob api"])
 def test_an_image_must_be_named_without_a_tag(built, image):
-    refused(tool("push", built, image), "is no image without a tag", code=64)
+    refused(tool("push", built, image), "is not an image name without a tag", code=64)

@@ -1,5 +1,5 @@
-# Buckets that hold the states of the other roots: one in each region, so that a region's state is there while the other
-# region is not. A lock is a file beside the state.
+# Buckets for the states of the other roots: one in each region, so that a region's state is available while the other
+# region is down. A lock is a file beside the state.
 
 module "regions" {
   source = "../modules/regions"

@@ -1,4 +1,4 @@
-# What each root needs at init; ./dev infra writes it to the root's backend.hcl.
+# The backend settings of each root at init; ./dev infra writes them to the root's backend.hcl.
 
 locals {
   backend_a = "bucket = \"${module.state_a.name}\"\nregion = \"${local.regions.a.region}\"\n"
@@ -6,16 +6,16 @@ locals {
 }
 
 output "primary" {
-  description = "Where the primary region's state is: in its own region."
+  description = "The primary region's state, in its own region."
   value       = local.backend_a
 }
 
 output "failover" {
-  description = "Where the failover region's state is: in its own region."
+  description = "The failover region's state, in its own region."
   value       = local.backend_b
 }
 
 output "global" {
-  description = "Where the global state is: not in the region whose loss it has to deal with."
+  description = "The global state, in the failover region: it is needed when the primary region is lost."
   value       = local.backend_b
 }

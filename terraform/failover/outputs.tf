@@ -1,10 +1,10 @@
 output "vpc_id" {
-  description = "The network; the other region's `peering` begins with it."
+  description = "The network's id; set the other region's `peering` to it first."
   value       = module.region.vpc_id
 }
 
 output "peering_id" {
-  description = "The peering that this region asked for; the other region's `peering` accepts it."
+  description = "The peering that this region requested; set the other region's `peering` to it to accept."
   value       = module.region.peering_id
 }
 
@@ -14,7 +14,7 @@ output "hosts" {
 }
 
 output "service" {
-  description = "What a roll-out needs: the group, its launch template, and the alarms that roll it back; null before an image is named."
+  description = "For roll-outs: the group, its launch template, and the alarms that roll it back; null before an image is set."
   value       = module.region.service
 }
 
@@ -24,7 +24,7 @@ output "balancer" {
 }
 
 output "registry" {
-  description = "Where the release pushes the container image, for `ecs`."
+  description = "The registry to which a release pushes the container image, for `ecs`."
   value       = module.region.registry
 }
 
@@ -39,6 +39,6 @@ output "alarm_topic" {
 }
 
 output "shell_endpoint" {
-  description = "The EC2 Instance Connect Endpoint through which ssh goes."
+  description = "The EC2 Instance Connect Endpoint, for ssh."
   value       = module.region.shell_endpoint
 }

@@ -7,7 +7,7 @@ terraform {
     }
   }
 
-  # The bucket is named at init, by the file that bootstrap writes.
+  # The file that bootstrap writes names the bucket at init.
   backend "s3" {
     key          = "failover.tfstate"
     use_lockfile = true

@@ -1,5 +1,5 @@
-# Clients use api.<domain>: the first region's balancer while it is healthy, else the other's. Each region keeps the record
-# of its own name, so this root needs nothing of theirs.
+# Clients use api.<domain>: the first region's balancer while it is healthy, else that of the second. Each region manages the
+# record of its name, so this root reads nothing from the regions.
 
 locals {
   failover = { a = "PRIMARY", b = "SECONDARY" }
@@ -10,8 +10,8 @@ resource "aws_route53_zone" "this" {
   comment = "dob-api"
 }
 
-# Certificates of both regions hold the public name, and one record validates all of them for as long as they are renewed. This
-# certificate serves nothing: it tells the record, so that no region owns it.
+# Certificates of both regions contain the public name, and one record validates all of them, also when they are renewed. This
+# certificate serves no connection. It creates the record, so that no region owns it.
 resource "aws_acm_certificate" "this" {
   provider          = aws.b
   domain_name       = "api.${var.domain}"

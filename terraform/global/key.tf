@@ -1,4 +1,4 @@
-# One key, with the same material in both regions, so that what one encrypted the other can read.
+# One key with the same material in both regions, so that each can decrypt the other region's data.
 
 data "aws_iam_policy_document" "key" {
   statement {

@@ -1,4 +1,4 @@
-# What belongs to no region: the public zone and its failover, the key of both regions, and the roles of the workflows.
+# Resources of no region: the public zone and its failover, the key of both regions, and the roles of the workflows.
 
 module "regions" {
   source = "../modules/regions"

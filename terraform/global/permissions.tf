@@ -1,4 +1,4 @@
-# What each workflow may do.
+# The permissions of each workflow.
 
 locals {
   in_both_regions = { test = "StringEquals", variable = "aws:RequestedRegion", values = [for region in local.regions : region.region] }
@@ -11,7 +11,7 @@ locals {
   secret_arns      = [for region in local.regions : "arn:aws:ssm:${region.region}:${local.account}:parameter/dob-api/*"]
 }
 
-# Reads settings, never what is kept: a pull request's code must not see a secret.
+# Reads settings, never data: a pull request's code must not see a secret.
 data "aws_iam_policy_document" "plan" {
   statement {
     sid       = "NoSecrets"
@@ -35,7 +35,7 @@ data "aws_iam_policy_document" "plan" {
   }
 }
 
-# Who applies the infrastructure holds the account: what guards it is the environment's approval. It makes no roles but ours.
+# A role that applies the infrastructure controls the account; the environment's approval protects it. It creates only our roles.
 data "aws_iam_policy_document" "infra" {
   statement {
     sid = "RolesOfOurs"
@@ -48,7 +48,7 @@ data "aws_iam_policy_document" "infra" {
     resources = ["arn:aws:iam::${local.account}:role/dob-api-*", "arn:aws:iam::${local.account}:instance-profile/dob-api-*"]
   }
 
-  # It could take this back, and would be seen doing so; `backup_lock = "COMPLIANCE"` is what nobody takes back.
+  # It could lift this restriction, visibly in the logs; nobody can lift `backup_lock = "COMPLIANCE"`.
   statement {
     sid       = "LockedBackups"
     effect    = "Deny"
@@ -63,7 +63,7 @@ data "aws_iam_policy_document" "infra" {
   }
 }
 
-# Publishes images of packages that are published.
+# Publishes images of published packages.
 data "aws_iam_policy_document" "images" {
   statement {
     sid       = "ReadPackages"
@@ -110,8 +110,8 @@ data "aws_iam_policy_document" "images" {
     }
   }
 
-  # The EBS direct API is another service than EC2: its StartSnapshot is no CreateAction. One that has our tag keeps the tags that it
-  # has; nothing but our own keys is written.
+  # The EBS direct API is not part of EC2: its StartSnapshot is no CreateAction. A snapshot with our tag keeps its tags; only our own
+  # keys are written.
   statement {
     sid       = "TagsOfSnapshots"
     actions   = ["ec2:CreateTags"]
@@ -136,7 +136,7 @@ data "aws_iam_policy_document" "images" {
     }
   }
 
-  # Where the account encrypts all volumes by default, by a key of its own.
+  # For accounts that encrypt all volumes by default, with a separate key.
   statement {
     sid       = "EncryptionByDefault"
     actions   = ["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"]
@@ -174,7 +174,7 @@ data "aws_iam_policy_document" "images" {
   }
 }
 
-# Builds the image that runs with newer packages of Debian. It starts no roll-out: that waits for approval.
+# Builds the running image with newer packages of Debian. It starts no roll-out, because that needs approval.
 data "aws_iam_policy_document" "updates" {
   source_policy_documents = [data.aws_iam_policy_document.images.json]
 
@@ -289,7 +289,7 @@ data "aws_iam_policy_document" "deploy" {
       values   = ["RunInstances"]
     }
 
-    # Never one that the playbooks would give a password to.
+    # Never an instance that would get a password from the playbooks.
     condition {
       test     = "StringEquals"
       variable = "aws:RequestTag/Role"
@@ -304,7 +304,7 @@ data "aws_iam_policy_document" "deploy" {
   }
 }
 
-# Reaches the hosts, as the restore drill does: finds them and opens tunnels to them.
+# Reaches the hosts, like the restore drill: finds them and opens tunnels to them.
 data "aws_iam_policy_document" "drill" {
   statement {
     sid       = "Look"
@@ -326,7 +326,7 @@ data "aws_iam_policy_document" "drill" {
 
 }
 
-# Runs the playbooks: reaches the hosts, keeps the secrets, and fences a region that is lost.
+# Runs the playbooks: reaches the hosts, manages the secrets, and fences a lost region.
 data "aws_iam_policy_document" "database" {
   source_policy_documents = [data.aws_iam_policy_document.drill.json]
 
@@ -342,7 +342,7 @@ data "aws_iam_policy_document" "database" {
     }
   }
 
-  # A host starts only if whoever starts it may hand the key of its volumes on.
+  # A host starts only if the caller may grant the use of its volumes' key.
   statement {
     sid       = "StartWithEncryptedVolumes"
     actions   = ["kms:CreateGrant"]

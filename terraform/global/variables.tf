@@ -1,5 +1,5 @@
 variable "domain" {
-  description = "Public zone of the service, made here; clients use api.<domain>."
+  description = "Public zone of the service, created here; clients use api.<domain>."
   type        = string
 
   validation {
@@ -9,7 +9,7 @@ variable "domain" {
 }
 
 variable "repository" {
-  description = "Where the workflows run, as owner/name or, with the numbers of both, owner@1234/name@5678; they alone may take the roles made here."
+  description = "Where the workflows run, as owner/name or, with the numbers of both, owner@1234/name@5678; only they may assume the roles created here."
   type        = string
 
   validation {

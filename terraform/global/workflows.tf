@@ -1,13 +1,13 @@
-# Roles of the workflows. Each is bound to this repository and to one environment, whose approval rules guard it; a pull
-# request may only look. No key lives longer than its job.
+# Roles of the workflows. Each is bound to this repository and to one environment, whose approval rules protect it; a pull
+# request may only read. No credential outlives its job.
 
 locals {
   issuer   = "token.actions.githubusercontent.com"
   states   = "arn:aws:s3:::dob-api-state-${local.account}-*/*"
   key_arns = [for region in local.regions : replace(aws_kms_key.this.arn, ":${local.regions.a.region}:", ":${region.region}:")]
 
-  # A token of a repository that was made, renamed or moved since the summer of 2026 names both numbers; an older one has the
-  # names alone until it opts in. A repository made later under a name that was given up has numbers of its own, so both are safe.
+  # A token of a repository that was created, renamed or moved since the summer of 2026 contains both numbers; that of an older one has
+  # only the names until it opts in. A new repository with an abandoned name has other numbers, so both forms are safe.
   repositories = distinct([var.repository, replace(var.repository, "/@[0-9]+/", "")])
 
   workflows = {
@@ -56,7 +56,7 @@ resource "aws_iam_role" "workflow" {
   name               = "dob-api-workflow-${each.key}"
   description        = "Taken by workflows of ${var.repository}, ${each.value.subject}"
   assume_role_policy = data.aws_iam_policy_document.trust[each.key].json
-  # A session lasts as long as its job may; each workflow asks for what its own needs.
+  # A session may last as long as its job; each workflow requests the time that it needs.
   max_session_duration = each.value.hours * 3600
 }
 

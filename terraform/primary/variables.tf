@@ -1,33 +1,33 @@
 variable "peering" {
-  description = "vpc-… of the other region to ask it for a peering, or pcx-… to accept the one it asked for; null before it exists."
+  description = "vpc-… of the other region to request a peering, or pcx-… to accept the one that it requested; null before it exists."
   type        = string
   default     = null
 }
 
 variable "domain" {
-  description = "Public zone of the service, made by the global root; clients use api.<domain>."
+  description = "Public zone of the service, created by the global root; clients use api.<domain>."
   type        = string
 }
 
 variable "ssh_key" {
-  description = "Public key of those who run the playbooks; database and monitoring hosts accept it, and are reached through the endpoint alone."
+  description = "Public key of the operators who run playbooks; database and monitoring hosts accept it, through the endpoint only."
   type        = string
 }
 
 variable "size" {
-  description = "small: the least that keeps every promise; medium: recommended; large: many millions of users."
+  description = "small: the smallest that keeps every promise; medium: recommended; large: many millions of users."
   type        = string
   default     = "small"
 }
 
 variable "architecture" {
-  description = "Processors of all hosts."
+  description = "Processor architecture of all hosts."
   type        = string
   default     = "x86_64"
 }
 
 variable "image" {
-  description = "Image (ami-…) with which the first service hosts start; null before one is published. Later ones are rolled out by the deploy, and a change here does nothing."
+  description = "Image (ami-…) with which the first service hosts start; null before one is published. Later images arrive by roll-outs; a change here has no effect."
   type        = string
   default     = null
 }
@@ -42,37 +42,37 @@ variable "ecs" {
 }
 
 variable "nat" {
-  description = "Whether database and monitoring hosts reach the internet: for the playbooks' first run and for upgrades from Debian's archive."
+  description = "Whether database and monitoring hosts can reach the internet, for the playbooks' first run and for upgrades from Debian's archive."
   type        = bool
   default     = false
 }
 
 variable "shell_zone" {
-  description = "Number of the zone in which the EC2 Instance Connect Endpoint stands, the way to every shell: name another while that zone is lost."
+  description = "Number of the zone of the EC2 Instance Connect Endpoint, through which all ssh goes: name another one while that zone is lost."
   type        = number
   default     = 1
 }
 
 variable "rate_limit" {
-  description = "Requests that one address may send in five minutes, by a web firewall; null for no firewall."
+  description = "Requests that the web firewall allows per address in five minutes; null for no firewall."
   type        = number
   default     = null
 }
 
 variable "alarm_email" {
-  description = "Who is told of alarms, after confirming a mail; null for nobody but the topic's other subscribers."
+  description = "Mail address for alarms, which must confirm a mail first; null for the topic's other subscribers only."
   type        = string
   default     = null
 }
 
 variable "access_log_days" {
-  description = "Days that the balancer's access logs are kept, which hold addresses and names of users; null for no such logs."
+  description = "Days for which the balancer's access logs are kept, which contain addresses and names of users; null for no access logs."
   type        = number
   default     = null
 }
 
 variable "backup_lock" {
-  description = "GOVERNANCE: an administrator can lift the lock of backups. COMPLIANCE: nobody can, nor destroy their buckets, for 30 days."
+  description = "GOVERNANCE: an administrator can lift the lock of backups. COMPLIANCE: for 30 days nobody can, and nobody can destroy the buckets."
   type        = string
   default     = "GOVERNANCE"
 }

@@ -66,7 +66,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
       noncurrent_days = var.keep_replaced_days
     }
 
-    # The mark of a deletion whose versions are gone slows listings down. A rule by age, where there is one, removes it too.
+    # A delete marker without versions slows listings down. A rule by age, if there is one, removes it, too.
     dynamic "expiration" {
       for_each = var.expire_days == null ? [true] : []
 
@@ -118,7 +118,7 @@ data "aws_iam_policy_document" "this" {
 }
 
 resource "aws_s3_bucket_policy" "this" {
-  # Two changes of a bucket's access at once conflict.
+  # Two simultaneous changes of a bucket's access conflict.
   depends_on = [aws_s3_bucket_public_access_block.this]
   bucket     = aws_s3_bucket.this.id
   policy     = data.aws_iam_policy_document.this.json

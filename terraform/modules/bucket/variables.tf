@@ -1,5 +1,5 @@
 variable "name" {
-  description = "Name of the bucket, unique in the world."
+  description = "Name of the bucket, globally unique."
   type        = string
 
   validation {
@@ -9,7 +9,7 @@ variable "name" {
 }
 
 variable "encryption" {
-  description = "aws:kms, or AES256 where a service of AWS writes that cannot use a key."
+  description = "aws:kms, or AES256 if an AWS service that cannot use a key writes to the bucket."
   type        = string
   default     = "aws:kms"
 
@@ -20,13 +20,13 @@ variable "encryption" {
 }
 
 variable "key_arn" {
-  description = "The key that encrypts; null for the account's own key."
+  description = "The encryption key; null for the account's default key."
   type        = string
   default     = null
 
   validation {
     condition     = var.key_arn == null || var.encryption == "aws:kms"
-    error_message = "A key is used with aws:kms alone: drop key_arn, or set encryption to aws:kms."
+    error_message = "A key works only with aws:kms: drop key_arn, or set encryption to aws:kms."
   }
 }
 
@@ -37,12 +37,12 @@ variable "lock_days" {
 
   validation {
     condition     = var.lock_days == null ? true : var.lock_days >= 1
-    error_message = "A lock holds for a day at least: set lock_days to 1 or more, or to null."
+    error_message = "A lock lasts at least one day: set lock_days to 1 or more, or to null."
   }
 }
 
 variable "lock_mode" {
-  description = "GOVERNANCE: who may bypass the lock can delete a version. COMPLIANCE: nobody can."
+  description = "GOVERNANCE: a user with the right to bypass the lock can delete a version. COMPLIANCE: nobody can."
   type        = string
   default     = "GOVERNANCE"
 
@@ -53,7 +53,7 @@ variable "lock_mode" {
 }
 
 variable "keep_replaced_days" {
-  description = "Days after which replaced or deleted versions are really gone."
+  description = "Days after which replaced or deleted versions are deleted for good."
   type        = number
   default     = 90
 
@@ -70,7 +70,7 @@ variable "expire_days" {
 
   validation {
     condition     = var.expire_days == null ? true : var.expire_days >= 1
-    error_message = "Objects are kept for a day at least: set expire_days to 1 or more, or to null to keep them."
+    error_message = "Objects are kept for at least one day: set expire_days to 1 or more, or to null to keep them."
   }
 }
 

@@ -1,11 +1,11 @@
-# What a person is told, and what rolls a deploy back. Alerts on databases are Prometheus' own.
+# Alarms for people, and those that roll a deploy back. Prometheus has the alerts on databases.
 
 locals {
   balancer_dimension = { LoadBalancer = aws_lb.this.arn_suffix }
-  # Those of the balancer's own metrics; a deploy that trips one of them is rolled back.
+  # Alarms on the balancer's metrics. If one fires during a deploy, the deploy is rolled back.
   alarms = {
     errors = {
-      why        = "The service answers with errors of its own"
+      why        = "The service answers with 5xx"
       metric     = "HTTPCode_Target_5XX_Count"
       statistic  = "Sum"
       threshold  = 10
@@ -13,7 +13,7 @@ locals {
       dimensions = local.balancer_dimension
     }
     refused = {
-      why        = "The balancer finds nobody to answer"
+      why        = "The balancer has no target that answers"
       metric     = "HTTPCode_ELB_5XX_Count"
       statistic  = "Sum"
       threshold  = 10
@@ -52,7 +52,7 @@ resource "aws_sns_topic_subscription" "email" {
 }
 
 resource "aws_cloudwatch_metric_alarm" "balancer" {
-  # Without hosts and containers the balancer answers 503 to Route 53's checks, which is no news.
+  # Without hosts and containers the balancer always answers 503 to Route 53's checks.
   for_each            = var.image == null && var.ecs == null ? {} : local.alarms
   alarm_name          = "${local.prefix}-${each.key}"
   alarm_description   = each.value.why
@@ -70,7 +70,7 @@ resource "aws_cloudwatch_metric_alarm" "balancer" {
   ok_actions          = [aws_sns_topic.alarms.arn]
 }
 
-# A host whose hardware fails is started on other hardware, with its address and its volumes.
+# A host with failed hardware is restarted on other hardware, with its address and its volumes.
 resource "aws_cloudwatch_metric_alarm" "recovery" {
   for_each            = local.hosts
   alarm_name          = "${local.prefix}-${each.key}-recovery"

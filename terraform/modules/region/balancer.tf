@@ -25,8 +25,8 @@ resource "aws_acm_certificate" "this" {
   }
 }
 
-# The record for the name that both regions serve is the same for both certificates, so it stands in the global root: it
-# outlives a region that is destroyed.
+# Both certificates need the same record for the name that both regions serve. It is in the global root, so it outlives a
+# region that is destroyed.
 resource "aws_route53_record" "validation" {
   zone_id = data.aws_route53_zone.this.zone_id
   name    = local.validation[local.regional_name].resource_record_name
@@ -64,7 +64,7 @@ resource "aws_lb" "this" {
   enable_deletion_protection = true
   tags                       = { Name = local.prefix }
 
-  # A name of a user is in each path, and the balancer can neither leave the path out nor use our key.
+  # Each path contains the name of a user, and the balancer can neither omit the path nor use our key.
   access_logs {
     enabled = var.access_log_days != null
     bucket  = module.bucket["logs"].name
@@ -72,7 +72,7 @@ resource "aws_lb" "this" {
   }
 }
 
-# Target groups of both variants, with the same checks and the same drain. A database failover never fails the check.
+# Target groups of hosts and containers, with the same checks and the same drain. A database failover never fails the check.
 resource "aws_lb_target_group" "this" {
   for_each                      = local.targets
   name                          = "${local.prefix}-${each.key}"
@@ -81,7 +81,7 @@ resource "aws_lb_target_group" "this" {
   port                          = 8080
   protocol                      = "HTTP"
   load_balancing_algorithm_type = "least_outstanding_requests"
-  # Longer than a write waits for a primary.
+  # Longer than the time for which a write waits for a primary.
   deregistration_delay = 40
 
   health_check {
@@ -156,7 +156,7 @@ resource "aws_wafv2_web_acl" "this" {
         limit              = var.rate_limit
         aggregate_key_type = "IP"
 
-        # Each of Route 53's checkers asks 30 times in five minutes: one that is blocked would take the region out of the DNS.
+        # Each of Route 53's checkers sends 30 requests in five minutes. If one is blocked, the region disappears from the DNS.
         scope_down_statement {
           not_statement {
             statement {

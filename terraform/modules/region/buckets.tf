@@ -1,15 +1,15 @@
-# All buckets of the region. Their names are known without asking the other region.
+# All buckets of the region. Their names can be derived without reading the other region's state.
 
 locals {
   lock_days = 30
   buckets = {
-    # pgBackRest of both regions writes here. What it deletes is kept until the lock and the lifecycle let go.
+    # pgBackRest of both regions writes here. Deleted objects are kept until the lock and the lifecycle rules release them.
     backup = { lock_days = local.lock_days, keep_replaced_days = 35, expire_days = null, policies = [] }
-    # Copies of the other region's backups, on which no host has any right.
+    # Copies of the other region's backups, to which no host has access.
     copies = { lock_days = local.lock_days, keep_replaced_days = 35, expire_days = 35, policies = [] }
     # Our Debian packages, for hosts of this network.
     apt = { lock_days = null, keep_replaced_days = 90, expire_days = null, policies = [data.aws_iam_policy_document.read_apt.json] }
-    # What the balancer saw, if that is asked for: addresses and names of users, so not for long.
+    # The balancer's access logs, if enabled. They contain addresses and names of users, so they are kept only for days.
     logs = { lock_days = null, keep_replaced_days = 1, expire_days = coalesce(var.access_log_days, 1), policies = [data.aws_iam_policy_document.write_logs.json] }
   }
   bucket_arns = { for name in ["backup", "copies", "apt", "logs"] : name => "${local.arn}:s3:::${local.project}-${name}-${local.account}-${local.region}" }
@@ -28,7 +28,7 @@ module "bucket" {
   policies           = each.value.policies
 }
 
-# apt asks without credentials, through the endpoint of this network.
+# apt reads without credentials, through the endpoint of this network.
 data "aws_iam_policy_document" "read_apt" {
   statement {
     sid       = "ReadFromThisNetwork"
@@ -60,7 +60,7 @@ data "aws_iam_policy_document" "write_logs" {
     }
   }
 
-  # Regions from before August 2022 deliver as an account of the balancer's own, and some know that account alone.
+  # In regions from before August 2022, a separate account of AWS delivers the logs, and some accept only that account.
   statement {
     sid       = "OlderBalancerWrites"
     actions   = ["s3:PutObject"]

@@ -2,8 +2,8 @@
 
 locals {
   ecs = var.ecs == null ? 0 : 1
-  # The service reads secrets from files, and ECS hands them over as variables: a first container of the same image, which ends
-  # before the service starts, writes them into the task's own encrypted storage.
+  # The service reads secrets from files, but ECS passes them as variables. A first container of the same image writes them into the
+  # task's encrypted storage, and exits before the service starts.
   secrets_folder   = "/run/secrets"
   secret_variables = { for name in keys(local.secrets) : name => upper(replace(name, "-", "_")) }
   task_logs = {
@@ -45,7 +45,7 @@ resource "aws_ecs_task_definition" "this" {
       name      = "secrets"
       image     = var.ecs.image
       essential = false
-      # The folder is root's; the files are for the user of the image.
+      # root owns the folder; the image's user reads the files.
       user                   = "0"
       command                = ["write-secrets", local.secrets_folder, "65532"]
       readonlyRootFilesystem = true

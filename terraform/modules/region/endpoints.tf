@@ -1,5 +1,5 @@
-# How hosts reach the cloud's services without the internet: those alone that a host itself calls. The key is used for them by
-# the parameter store, the buckets and the topic. Each endpoint costs about eight dollars a month and zone.
+# Endpoints for the cloud services that hosts call, because hosts have no internet access. The parameter store, the buckets and the
+# topic use the key for the hosts. Each endpoint costs about eight dollars per month and zone.
 
 locals {
   endpoints = merge(
@@ -15,7 +15,7 @@ locals {
     },
   )
   shell_subnet = "data${var.shell_zone}"
-  # The layers of an image in ECR lie in a bucket of the cloud's own.
+  # ECR keeps the layers of an image in a bucket of AWS.
   layers_bucket = "${local.arn}:s3:::prod-${local.region}-starport-layer-bucket/*"
 }
 
@@ -102,7 +102,7 @@ resource "aws_vpc_endpoint" "s3" {
   tags              = { Name = "${local.prefix}-s3" }
 }
 
-# A gateway leads to buckets of its own region alone; this leads to where the other region keeps its backups.
+# A gateway endpoint reaches only buckets of its region; this one reaches the other region's backups.
 resource "aws_vpc_endpoint" "peer_s3" {
   vpc_id              = aws_vpc.this.id
   vpc_endpoint_type   = "Interface"
@@ -114,7 +114,7 @@ resource "aws_vpc_endpoint" "peer_s3" {
   policy              = data.aws_iam_policy_document.endpoint_peer_s3.json
   tags                = { Name = "${local.prefix}-s3-${var.peer.name}" }
 
-  # Its names are for the hosts of this network.
+  # Only hosts of this network use its names.
   dns_options {
     private_dns_only_for_inbound_resolver_endpoint = false
   }
@@ -125,7 +125,7 @@ resource "aws_vpc_endpoint" "this" {
   vpc_id            = aws_vpc.this.id
   vpc_endpoint_type = "Interface"
   service_name      = "com.amazonaws.${local.region}.${each.key}"
-  # Where one host calls alone, the endpoint stands in its zone.
+  # If only one host calls the service, the endpoint is in its zone.
   subnet_ids          = each.key == "ec2" ? [aws_subnet.this["service${local.hosts.monitor.zone}"].id] : local.subnet_ids.service
   security_group_ids  = [aws_security_group.this["endpoints"].id]
   private_dns_enabled = true
@@ -133,8 +133,8 @@ resource "aws_vpc_endpoint" "this" {
   tags                = { Name = "${local.prefix}-${each.key}" }
 }
 
-# The only way to a shell: ssh inside a tunnel that the cloud opens for those whose role may. A network has one at most; it reaches
-# the hosts of all zones, and moves by `shell_zone` when its own zone is lost.
+# The only way to a shell: ssh through a tunnel that the cloud opens for permitted roles. A network has at most one endpoint. It
+# reaches the hosts of all zones. If its zone is lost, `shell_zone` moves it.
 resource "aws_ec2_instance_connect_endpoint" "this" {
   subnet_id          = aws_subnet.this[local.shell_subnet].id
   security_group_ids = [aws_security_group.this["shell"].id]

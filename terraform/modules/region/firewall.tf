@@ -1,4 +1,4 @@
-# Who may open a connection to whom. Every flow is written once; both of its ends are made from it.
+# The permitted connections. Each flow is written once, and the rules of both ends are generated from it.
 
 locals {
   groups = {
@@ -10,7 +10,7 @@ locals {
     shell      = "The EC2 Instance Connect Endpoint"
   }
 
-  # Rules cannot refer to groups of another region, so the other region's hosts stand by their fixed addresses.
+  # Rules cannot refer to groups of another region, so they name the fixed addresses of the other region's hosts.
   outside = {
     internet       = ["0.0.0.0/0"]
     peer_service   = [cidrsubnet(var.peer.cidr, 5, local.tiers.service)]
@@ -123,7 +123,7 @@ resource "aws_vpc_security_group_ingress_rule" "packet_size" {
   cidr_ipv4         = var.peer.cidr
 }
 
-# What forgets to name a group gets one that allows nothing.
+# A resource without a group gets this one, which allows nothing.
 resource "aws_default_security_group" "this" {
   vpc_id = aws_vpc.this.id
   tags   = { Name = "${local.prefix}-unused" }

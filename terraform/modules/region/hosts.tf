@@ -1,9 +1,9 @@
-# Hosts that keep something: a database host in each zone, and a monitoring host. Each has a fixed address and a data
-# volume that outlives it: a host that is replaced finds its data.
+# Hosts with data: a database host in each zone, and a monitoring host. Each has a fixed address and a data volume that
+# outlives it, so a replacement host finds the data.
 
 locals {
   monitoring_byte = 31
-  # Database hosts of both regions, by their addresses: a fourth stands beside the first of zone 1, and so on round the zones.
+  # Database hosts of both regions, by their addresses. A fourth host is in zone 1 beside the first, a fifth in zone 2, and so on.
   networks = {
     (var.name)      = { cidr = var.cidr, databases = var.databases }
     (var.peer.name) = { cidr = var.peer.cidr, databases = var.peer.databases }
@@ -36,7 +36,7 @@ locals {
   )
 }
 
-# Debian's own images; a newer one is for hosts that are made anew.
+# Debian's official images; only new hosts get a newer one.
 data "aws_ami" "debian" {
   owners      = ["136693071363"]
   most_recent = true
@@ -78,8 +78,8 @@ resource "aws_instance" "this" {
   monitoring              = true
   ebs_optimized           = true
   disable_api_termination = true
-  # The playbook resize gives a host the type of its tag, one host after another: a change of type stops a host, and Terraform
-  # would stop all of them at once.
+  # A change of type stops a host. The playbook resize gives each host the type in its tag, one host after another; Terraform would
+  # stop all of them at once.
   tags = merge(local.tags, { Name = "${local.prefix}-${each.key}", Role = each.value.role, Type = each.value.type })
 
   # An empty volume gets a file system; one with data is mounted as it is.
@@ -116,6 +116,6 @@ resource "aws_volume_attachment" "data" {
   instance_id = aws_instance.this[each.key].id
   volume_id   = aws_ebs_volume.data[each.key].id
   device_name = "/dev/sdf"
-  # Detached only from a host that has stopped, so that nothing is torn.
+  # Detached only from a stopped host, so that no write is torn.
   stop_instance_before_detaching = true
 }

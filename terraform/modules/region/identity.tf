@@ -1,4 +1,4 @@
-# What each kind of host may do in the cloud, by a role and without keys of its own.
+# The permissions of each kind of host in the cloud, by a role, without access keys.
 
 locals {
   roles = merge(
@@ -89,7 +89,7 @@ data "aws_iam_policy_document" "alert" {
     resources = [aws_sns_topic.alarms.arn]
   }
 
-  # Prometheus finds the service hosts. The action knows no single instance.
+  # Prometheus finds the service hosts. The action cannot be limited to single instances.
   statement {
     actions   = ["ec2:DescribeInstances"]
     resources = ["*"]
@@ -119,7 +119,7 @@ data "aws_iam_policy_document" "write_flow_logs" {
     resources = ["${aws_cloudwatch_log_group.this["flow"].arn}:*"]
   }
 
-  # Looks for its group among all: the action knows no single one.
+  # A host looks for its group. The action cannot be limited to single groups.
   statement {
     actions   = ["logs:DescribeLogGroups"]
     resources = ["*"]

@@ -2,7 +2,7 @@ data "aws_caller_identity" "this" {}
 data "aws_region" "this" {}
 data "aws_partition" "this" {}
 
-# Named, so that a zone that the cloud adds moves nothing.
+# Named explicitly, so that a new zone of the cloud moves nothing.
 data "aws_availability_zones" "this" {
   filter {
     name   = "zone-name"
@@ -10,7 +10,7 @@ data "aws_availability_zones" "this" {
   }
 }
 
-# One key with the same material in both regions, made by the global root.
+# One key with the same material in both regions, created by the global root.
 data "aws_kms_key" "this" {
   key_id = "alias/dob-api"
 }
@@ -26,7 +26,7 @@ locals {
 
   tags = { Project = local.project, Region = var.name }
 
-  # What a size means; './dev infra check' reads it too.
+  # The values of each size; './dev infra check' reads them, too.
   catalogue = jsondecode(file("${path.module}/sizes.json"))
   size      = local.catalogue.sizes[var.size]
   family    = local.catalogue.families[var.architecture]

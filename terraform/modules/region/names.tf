@@ -1,5 +1,5 @@
-# Names for people, of the hosts of both regions: a-db1.dob-api.internal. Each region answers for itself, so they are there
-# while the other region is not. Programs use the fixed addresses, and need no name server.
+# Names of the hosts of both regions, for people: a-db1.dob-api.internal. Each region has its own copy, so they work while the other
+# region is down. Programs use the fixed addresses, and need no name server.
 
 locals {
   names = merge([for region, network in local.networks : merge(

@@ -1,4 +1,4 @@
-# Three zones. Only the balancer, and NAT if it is asked for, stand in public subnets.
+# Three zones. Only the balancer, and the NAT gateway if it is enabled, are in public subnets.
 
 locals {
   zones = { for index, letter in var.zones : index + 1 => "${local.region}${letter}" }
@@ -62,7 +62,7 @@ resource "aws_route" "internet" {
   gateway_id             = aws_internet_gateway.this.id
 }
 
-# One NAT gateway, in zone 1: it serves installation and upgrades, and nothing that has to survive a zone.
+# One NAT gateway, in zone 1: only installations and upgrades use it, so it need not survive the loss of a zone.
 resource "aws_eip" "nat" {
   count      = var.nat ? 1 : 0
   depends_on = [aws_internet_gateway.this]

@@ -1,10 +1,10 @@
 output "vpc_id" {
-  description = "The network; the other region's `peering` begins with it."
+  description = "The network's id; set the other region's `peering` to it first."
   value       = aws_vpc.this.id
 }
 
 output "peering_id" {
-  description = "The peering that this region asked for; the other region's `peering` accepts it."
+  description = "The peering that this region requested; set the other region's `peering` to it to accept."
   value       = one(aws_vpc_peering_connection.this[*].id)
 }
 
@@ -19,7 +19,7 @@ output "hosts" {
 }
 
 output "service" {
-  description = "What a roll-out needs: the group, its launch template, and the alarms that roll it back; null before an image is named."
+  description = "For roll-outs: the group, its launch template, and the alarms that roll it back; null before an image is set."
   value = var.image == null ? null : {
     group           = aws_autoscaling_group.service[0].name
     launch_template = aws_launch_template.service[0].id
@@ -33,7 +33,7 @@ output "balancer" {
 }
 
 output "registry" {
-  description = "Where the release pushes the container image, for `ecs`."
+  description = "The registry to which a release pushes the container image, for `ecs`."
   value       = aws_ecr_repository.this.repository_url
 }
 
@@ -48,6 +48,6 @@ output "alarm_topic" {
 }
 
 output "shell_endpoint" {
-  description = "The EC2 Instance Connect Endpoint through which ssh goes."
+  description = "The EC2 Instance Connect Endpoint, for ssh."
   value       = aws_ec2_instance_connect_endpoint.this.id
 }

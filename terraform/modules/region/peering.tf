@@ -1,5 +1,5 @@
-# What joins the regions: a peering of their networks, and copies of backups. Neither reads the other's state: what they
-# need of each other is in the common plan, but for the one id in `peering`.
+# The connections between the regions: a peering of their networks, and copies of backups. Neither region reads the state of the
+# other: regions.json contains what they share, except the id in `peering`.
 
 locals {
   asks       = local.peered && startswith(coalesce(var.peering, "-"), "vpc-")
@@ -42,7 +42,7 @@ resource "aws_s3_bucket_replication_configuration" "copies" {
     status = "Enabled"
     filter {}
 
-    # What is deleted here stays there until it expires.
+    # Objects deleted here stay there until they expire.
     delete_marker_replication {
       status = "Disabled"
     }

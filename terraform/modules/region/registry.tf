@@ -1,4 +1,4 @@
-# Where the release puts the container image, and the tasks of this region take it from. Empty, it costs nothing.
+# The registry for the container image: a release pushes it, and this region's tasks pull it. An empty registry costs nothing.
 
 resource "aws_ecr_repository" "this" {
   name                 = local.project
@@ -14,7 +14,7 @@ resource "aws_ecr_repository" "this" {
   }
 }
 
-# What nothing names any more: tags are versions, and stay.
+# Removes untagged images only: tags are versions, and stay.
 resource "aws_ecr_lifecycle_policy" "this" {
   repository = aws_ecr_repository.this.name
   policy = jsonencode({

@@ -1,8 +1,8 @@
-# Secrets are written to the parameter store by the deploy, in each region, and read by hosts: none is in a state.
+# './dev infra secrets' writes secrets to the parameter store of each region, and hosts read them: none is in a state.
 
 locals {
   secrets = { for name in ["database-password", "database-ca"] : name => "${local.parameters}/${name}" }
-  # A host shows the monitoring host a certificate; nobody watches a task that way.
+  # A host shows the monitoring host a certificate; containers are not watched that way.
   secrets_of = { task = values(local.secrets), host = concat(values(local.secrets), ["${local.parameters}/service-identity"]) }
   parameters = "${local.arn}:ssm:${local.region}:${local.account}:parameter/${local.project}"
 }

@@ -1,20 +1,20 @@
-# Service hosts: nothing is kept on them, each is like the others, and the deploy replaces them.
+# Service hosts: they store nothing, all are equal, and roll-outs replace them.
 
 locals {
-  # The settings of DOB_API_* and DATABASE_*, without secrets; the image fetches those by the host's role. Databases stand
-  # by address, own region first, so that no name server is needed to reach them; their certificates hold the addresses.
+  # The settings DOB_API_* and DATABASE_*, without secrets, which the image fetches with the host's role. Databases are listed by
+  # address, own region first, so they need no name server; their certificates contain the addresses.
   database_hosts = flatten([for region in [var.name, var.peer.name] : values(local.databases[region])[*].address])
   settings = {
     DATABASE_URL           = "postgres://dob@${join(",", local.database_hosts)}/dob?channel_binding=require"
     DOB_API_LISTEN         = "0.0.0.0:8080"
     DOB_API_WRITE_PATIENCE = "30s"
   }
-  # What an image needs besides: who may ask for its figures and gets its logs, by its certificate's name and by address.
+  # A setting of the image: the monitoring host that reads its metrics and gets its logs, by certificate name and address.
   host_settings = {
     DOB_API_MONITOR = "${var.name}-monitor/${cidrhost(cidrsubnet(var.cidr, 8, tonumber(local.hosts.monitor.zone)), local.monitoring_byte)}"
     DOB_API_THREADS = local.threads
   }
-  # With one thread, a busy host shows half of its two processors: at the target, not above it, and the group would not grow.
+  # With one thread, a busy host uses half of its two processors. That is not above the target, so the group would not grow.
   threads  = local.catalogue.processors[local.size.service]
   launched = var.image == null ? 0 : 1
 }
@@ -67,7 +67,7 @@ resource "aws_launch_template" "service" {
 
   lifecycle {
     create_before_destroy = true
-    # A roll-out makes a version of the newest one with the image it brings, and describes it.
+    # A roll-out creates a version from the newest one, with another image and description.
     ignore_changes = [image_id, description]
   }
 }
@@ -79,11 +79,11 @@ resource "aws_autoscaling_group" "service" {
   max_size            = local.size.hosts[1]
   vpc_zone_identifier = local.subnet_ids.service
   target_group_arns   = [aws_lb_target_group.this["hosts"].arn]
-  # Asks /healthz, which a database that fails over never turns.
+  # Checks /healthz, which does not depend on the database.
   health_check_type         = "ELB"
   health_check_grace_period = 120
   default_instance_warmup   = 60
-  # The first hosts are healthy only once the databases are.
+  # The first hosts become healthy only once the databases are up.
   wait_for_capacity_timeout = "0"
   termination_policies      = ["OldestLaunchTemplate", "OldestInstance"]
   enabled_metrics           = ["GroupDesiredCapacity", "GroupInServiceInstances", "GroupTotalInstances"]
@@ -109,7 +109,7 @@ resource "aws_autoscaling_group" "service" {
   }
 
   lifecycle {
-    # Which version runs is the deploy's business, how many hosts that of the load.
+    # Roll-outs decide which version runs, and the load decides how many hosts.
     ignore_changes = [launch_template, desired_capacity]
   }
 }

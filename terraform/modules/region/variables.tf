@@ -1,5 +1,5 @@
 variable "name" {
-  description = "The region's letter in names of hosts, as in a-db1."
+  description = "The region's letter, used in names of hosts such as a-db1."
   type        = string
 
   validation {
@@ -9,7 +9,7 @@ variable "name" {
 }
 
 variable "cidr" {
-  description = "Addresses of the region's network."
+  description = "Address block of the region's network."
   type        = string
 
   validation {
@@ -25,7 +25,7 @@ variable "zones" {
 
   validation {
     condition     = length(distinct(var.zones)) == 3 && alltrue([for zone in var.zones : can(regex("^[a-z]$", zone))])
-    error_message = "A region stands in three zones, each named by its letter: write zones as [\"a\", \"b\", \"c\"] in regions.json."
+    error_message = "A region has three zones, each named by its letter: write zones as [\"a\", \"b\", \"c\"] in regions.json."
   }
 }
 
@@ -51,28 +51,28 @@ variable "peer" {
 
   validation {
     condition     = can(regex("^[a-z]$", var.peer.name)) && var.peer.name != var.name
-    error_message = "The other region needs a letter of its own: give peer.name another one than name."
+    error_message = "The other region needs a different letter: change peer.name or name."
   }
 
   validation {
     condition     = can(cidrhost(var.peer.cidr, 0)) && endswith(var.peer.cidr, "/16") && try(cidrhost(var.peer.cidr, 0) != cidrhost(var.cidr, 0), true)
-    error_message = "The other region needs a network of its own: give peer.cidr another block of 16 bits than cidr, as in 10.1.0.0/16."
+    error_message = "The other region needs a different network: set peer.cidr to another block of 16 bits, as in 10.1.0.0/16."
   }
 }
 
 variable "peering" {
-  description = "vpc-… of the other region to ask it for a peering, or pcx-… to accept the one it asked for; null before it exists."
+  description = "vpc-… of the other region to request a peering, or pcx-… to accept the one that it requested; null before it exists."
   type        = string
   default     = null
 
   validation {
     condition     = var.peering == null ? true : can(regex("^(vpc|pcx)-[0-9a-f]+$", var.peering))
-    error_message = "A peering begins with the other region's vpc_id (vpc-…), and is accepted by its peering_id (pcx-…): take one from its outputs."
+    error_message = "Set peering to the other region's vpc_id (vpc-…) to request one, or to its peering_id (pcx-…) to accept it; its outputs show both."
   }
 }
 
 variable "domain" {
-  description = "Public zone of the service, made by the global root; clients use api.<domain>."
+  description = "Public zone of the service, created by the global root; clients use api.<domain>."
   type        = string
 
   validation {
@@ -82,17 +82,17 @@ variable "domain" {
 }
 
 variable "ssh_key" {
-  description = "Public key of those who run the playbooks; database and monitoring hosts accept it, and are reached through the endpoint alone."
+  description = "Public key of the operators who run playbooks; database and monitoring hosts accept it, through the endpoint only."
   type        = string
 
   validation {
     condition     = can(regex("^(ssh-ed25519|ecdsa-sha2-nistp256) [A-Za-z0-9+/]+=*( .*)?$", var.ssh_key))
-    error_message = "The key is the line of an id_ed25519.pub file; an RSA key is not taken: make one with ssh-keygen -t ed25519."
+    error_message = "The key is the line of an id_ed25519.pub file; RSA keys are not accepted: make one with ssh-keygen -t ed25519."
   }
 }
 
 variable "size" {
-  description = "small: the least that keeps every promise; medium: recommended; large: many millions of users."
+  description = "small: the smallest that keeps every promise; medium: recommended; large: many millions of users."
   type        = string
   default     = "small"
 
@@ -103,7 +103,7 @@ variable "size" {
 }
 
 variable "architecture" {
-  description = "Processors of all hosts."
+  description = "Processor architecture of all hosts."
   type        = string
   default     = "x86_64"
 
@@ -114,7 +114,7 @@ variable "architecture" {
 }
 
 variable "image" {
-  description = "Image (ami-…) with which the first service hosts start; null before one is published. Later ones are rolled out by the deploy, and a change here does nothing."
+  description = "Image (ami-…) with which the first service hosts start; null before one is published. Later images arrive by roll-outs; a change here has no effect."
   type        = string
   default     = null
 
@@ -149,13 +149,13 @@ variable "ecs" {
 }
 
 variable "nat" {
-  description = "Whether database and monitoring hosts reach the internet: for the playbooks' first run and for upgrades from Debian's archive."
+  description = "Whether database and monitoring hosts can reach the internet, for the playbooks' first run and for upgrades from Debian's archive."
   type        = bool
   default     = false
 }
 
 variable "shell_zone" {
-  description = "Number of the zone in which the EC2 Instance Connect Endpoint stands, the way to every shell: name another while that zone is lost."
+  description = "Number of the zone of the EC2 Instance Connect Endpoint, through which all ssh goes: name another one while that zone is lost."
   type        = number
   default     = 1
 
@@ -166,7 +166,7 @@ variable "shell_zone" {
 }
 
 variable "rate_limit" {
-  description = "Requests that one address may send in five minutes, by a web firewall; null for no firewall."
+  description = "Requests that the web firewall allows per address in five minutes; null for no firewall."
   type        = number
   default     = null
 
@@ -177,7 +177,7 @@ variable "rate_limit" {
 }
 
 variable "alarm_email" {
-  description = "Who is told of alarms, after confirming a mail; null for nobody but the topic's other subscribers."
+  description = "Mail address for alarms, which must confirm a mail first; null for the topic's other subscribers only."
   type        = string
   default     = null
 
@@ -188,7 +188,7 @@ variable "alarm_email" {
 }
 
 variable "access_log_days" {
-  description = "Days that the balancer's access logs are kept, which hold addresses and names of users; null for no such logs."
+  description = "Days for which the balancer's access logs are kept, which contain addresses and names of users; null for no access logs."
   type        = number
   default     = null
 
@@ -199,7 +199,7 @@ variable "access_log_days" {
 }
 
 variable "backup_lock" {
-  description = "GOVERNANCE: an administrator can lift the lock of backups. COMPLIANCE: nobody can, nor destroy their buckets, for 30 days."
+  description = "GOVERNANCE: an administrator can lift the lock of backups. COMPLIANCE: for 30 days nobody can, and nobody can destroy the buckets."
   type        = string
   default     = "GOVERNANCE"
 

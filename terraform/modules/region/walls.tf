@@ -1,12 +1,12 @@
-# A second wall: what a subnet's network ACL lets through, should a group be opened by mistake. It keeps no state, so
-# answers need rules of their own: to a client's port from 1024, to a host's of ours from 32768.
+# A second barrier: a subnet's network ACL, in case a group is opened by mistake. It is stateless, so answers need separate
+# rules: to a client's port from 1024, to a port of our hosts from 32768.
 
 locals {
   here  = var.cidr
   there = var.peer.cidr
   peer  = { for tier, number in local.tiers : tier => cidrsubnet(var.peer.cidr, 5, number) }
 
-  # Between regions packets are smaller than within; a host learns of it by this message.
+  # Packets between regions are smaller than within one; this message tells a host.
   packet_size = { cidr = "0.0.0.0/0", ports = [0, 0], protocol = "icmp", icmp_type = 3, icmp_code = 4 }
 
   walls = {

@@ -82,10 +82,22 @@ data "aws_iam_policy_document" "replicate" {
   statement {
     actions   = ["kms:Decrypt"]
     resources = [local.key_arn]
+
+    condition {
+      test     = "StringEquals"
+      variable = "kms:ViaService"
+      values   = ["s3.${local.region}.amazonaws.com"]
+    }
   }
 
   statement {
     actions   = ["kms:Encrypt"]
     resources = [local.peer_key_arn]
+
+    condition {
+      test     = "StringEquals"
+      variable = "kms:ViaService"
+      values   = ["s3.${var.peer.region}.amazonaws.com"]
+    }
   }
 }

@@ -11,7 +11,7 @@ import boto3
 import botocore
 import pytest
 
-from rehearsal import story, workflows
+from rehearsal import act, story, workflows
 from rehearsal.place import ACCOUNT, CLOUD, REPOSITORY, SUBJECT
 from rehearsal.regions import REGIONS
 from shared import green, red, stored
@@ -48,6 +48,22 @@ def test_a_release_that_is_run_again_publishes_everything(place, account):
     assert all(any(name.endswith(kind) for name in release["assets"]) for kind in kinds), release["assets"]
     names = {f"dob-api-{place.version}-{arch}-1" for arch in ("amd64", "arm64")}
     assert all(names <= set(account.images(region)) for region in REGIONS.values())
+    notes = (place.origin / "CHANGELOG.md").read_text().partition(f"## {place.version} - ")[2].partition("\n## ")[0].partition("\n")[2]
+    assert len(notes) > 1000 and notes.strip() in release["body"]
+
+
+def test_a_release_that_is_published_is_never_changed(place, account):
+    before = stored(place, "releases.json")
+    environment = {**act.ENVIRONMENT, "GH_TOKEN": place.token, "GH_REPO": f"github.localhost/{REPOSITORY}"}
+    container = f"ghcr.io/{REPOSITORY}@sha256:{'0' * 64}"
+    script = f"""
+        mkdir /tmp/other && cd /tmp/other && echo other >file && sha256sum file >SHA256SUMS
+        cd /srv/origin && exec packaging/release v{place.version} /tmp/other {container}
+    """
+    as_runner = ("sudo", "--user=runner", "env", *(f"{name}={value}" for name, value in environment.items()))
+    ended = place.host.run(*as_runner, "bash", "-euc", script, check=False)
+    assert ended.returncode == 1 and f"the release v{place.version} is published already: it is never changed" in ended.stderr, ended
+    assert stored(place, "releases.json") == before
 
 
 def test_a_commit_that_is_not_on_main_is_not_released(place, account):
@@ -110,14 +126,22 @@ def test_a_deploy_into_an_environment_without_reviewers_changes_nothing(place, a
     assert list(ended.jobs) == ["guard"]
 
 
-def taken(role, asked):
-    """Whether the token of a job takes a role."""
+@pytest.fixture(scope="module")
+def sts(place):
+    """The service that gives roles away, as it is asked without a key."""
+    return boto3.client("sts", region_name="eu-west-1", endpoint_url=CLOUD, config=botocore.config.Config(signature_version=botocore.UNSIGNED))
+
+
+def token(asked):
     body = json.dumps({"audience": "sts.amazonaws.com", **asked}).encode()
-    token = json.loads(urllib.request.urlopen("http://127.0.0.1/token", body).read())["value"]
-    sts = boto3.client("sts", region_name="eu-west-1", endpoint_url=CLOUD, config=botocore.config.Config(signature_version=botocore.UNSIGNED))
+    return json.loads(urllib.request.urlopen("http://127.0.0.1/token", body).read())["value"]
+
+
+def taken(sts, role, bearer):
+    """Whether the bearer of a token takes a role."""
     arn = f"arn:aws:iam::{ACCOUNT}:role/dob-api-workflow-{role}"
     try:
-        return bool(sts.assume_role_with_web_identity(RoleArn=arn, RoleSessionName="test", WebIdentityToken=token))
+        return bool(sts.assume_role_with_web_identity(RoleArn=arn, RoleSessionName="test", WebIdentityToken=bearer))
     except botocore.exceptions.ClientError as error:
         assert error.response["Error"]["Code"] == "AccessDenied", error
         return False
@@ -128,14 +152,15 @@ def taken(role, asked):
     ("subject", "ours"),
     [(SUBJECT, True), (REPOSITORY, True), ("dob-api@1234/fork@9999", False), ("dob-api@1234/dob-api@9999", False), ("other/dob-api", False)],
 )
-def test_a_job_of_this_repository_takes_its_own_role_and_no_other(place, account, subject, ours):
+def test_a_job_of_this_repository_takes_its_own_role_and_no_other(place, account, sts, subject, ours):
     mine, place.settings["subject"] = place.settings["subject"], subject
     place.save_settings()
-    takers = {role: asked for asked, role in workflows.takers()}
-    found = {(own, role) for own, asked in takers.items() for role in takers if taken(role, asked)}
+    tokens = {role: token(asked) for asked, role in workflows.takers()}
+    # A token of another repository is tried on the role of its own environment alone: every other role differs twice.
+    found = {(own, role) for own in tokens for role in (tokens if ours else [own]) if taken(sts, role, tokens[own])}
     place.settings["subject"] = mine
     place.save_settings()
-    assert len(takers) == 7 and found == ({(role, role) for role in takers} if ours else set())
+    assert len(tokens) == 7 and found == ({(role, role) for role in tokens} if ours else set())
 
 
 def test_another_repository_gets_no_role(place, account):

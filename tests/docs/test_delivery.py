@@ -262,6 +262,13 @@ def test_the_page_names_what_the_settings_name():
         assert ("yes" if one["reviewers"] else "no") in row and all(place in row for place in one["from"])
 
 
+def test_the_readme_has_the_line_that_verifies_a_release():
+    readme = (TOP / "README.md").read_text()
+    (repository,) = re.findall(r"`gh attestation verify FILE --repo (\S+)`", readme)
+    (container,) = re.findall(r"^podman run .* ghcr\.io/(\S+):[\d.]+$", readme, re.M)
+    assert repository == container
+
+
 # The files that hold each kind of pins.
 PINNED = {
     "pip": ("lock.txt", "older.txt"),

@@ -41,7 +41,7 @@ def play(place, account, part):
 
 def show(name, result, seconds):
     """One line for a job; act names it `workflow/job`, and numbers the jobs of a matrix."""
-    job = re.sub(r"^.*?/|-\d+$", "", name)
+    job = re.sub(r"^.*?/|-\d+$", "", name.strip())
     print(f"  {'ok' if result == 'success' else result:<9}{job:<28}{seconds:5.0f} s", flush=True)
 
 

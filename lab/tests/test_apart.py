@@ -101,10 +101,40 @@ def test_two_histories_with_the_same_timeline_number_are_told_apart(whole, clien
     assert copied == before.keys() - {killed.name}
 
 
-def put_aside(cluster):
-    """How many old databases each host of region a keeps."""
-    count = "find /var/lib/postgresql -maxdepth 2 -name 'a.2*' | wc -l"
-    return {place.name: int(cluster.ssh(place.name, count)) for place in plan.databases("a")}
+def put_aside(cluster, region="a"):
+    """How many old databases each host of a region keeps."""
+    count = f"find /var/lib/postgresql -maxdepth 2 -name '{region}.2*' | wc -l"
+    return {place.name: int(cluster.ssh(place.name, count)) for place in plan.databases(region)}
+
+
+@pytest.mark.long
+def test_a_rejoin_that_gave_up_during_a_copy_continues_with_that_copy(whole):
+    """The copy of one host takes longer than the first run waits: the second run waits for it, and does not copy again."""
+    slow = "systemd-run --quiet sh -c 'until pkill -STOP --exact pg_basebackup; do sleep 0.01; done'"
+    whole.ssh("b-db3", slow)
+    first = play(whole, "rejoin.yml", "-e", "target_region=b", "-e", "region_copy=true", "-e", "region_patience=20")
+    assert first.returncode != 0
+    before = put_aside(whole, "b")
+    whole.ssh("b-db3", "systemd-run --quiet --on-active=25 pkill -CONT --exact pg_basebackup")
+    second = play(whole, "rejoin.yml", "-e", "target_region=b")
+    assert second.returncode == 0, second.stdout
+    assert "wait for the copies of" in flat(second)
+    assert put_aside(whole, "b") == before
+    the_same_everywhere(whole)
+
+
+@pytest.mark.long
+def test_a_region_with_a_copy_that_broke_off_rejoins(whole):
+    """The power of a host fails during its copy: what is there is no database, and Patroni refuses to copy over it."""
+    whole.ssh("b-db3", "systemd-run --quiet sh -c 'until pkill -STOP --exact pg_basebackup; do sleep 0.01; done'")
+    first = play(whole, "rejoin.yml", "-e", "target_region=b", "-e", "region_copy=true", "-e", "region_patience=20")
+    assert first.returncode != 0
+    whole.machines["b-db3"].kill()
+    whole.machines["b-db3"].boot()
+    part = whole.ssh("b-db3", f"ls /var/lib/postgresql/{plan.POSTGRESQL}/b; ls /var/lib/postgresql/{plan.POSTGRESQL}/b/global")
+    assert "PG_VERSION" in part and "pg_control" not in part
+    whole.playbook("rejoin.yml", "-e", "target_region=b")
+    the_same_everywhere(whole)
 
 
 def part(cluster, client):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import time
 
@@ -223,6 +224,24 @@ def test_a_clock_that_is_behind_decides_nothing(whole, client):
         ledger.goes_on()
     assert ledger.failed("PUT") == []
     regions.rejoin(whole, "a")
+    back_to_a(whole)
+
+
+@pytest.mark.long
+def test_a_failback_rewinds_replicas_that_received_more_than_the_other_region(whole, client):
+    """The primary writes records until it ends: its replicas have them at once, the other region 20 ms later, or never."""
+    snapshots = "do $$ begin for turn in 1..30000 loop perform pg_log_standby_snapshot(); perform pg_sleep(0.002); end loop; end $$"
+    begun = whole.ssh("a-db1", "date +%s").strip()
+    psql = f"systemd-run --quiet --uid=postgres --working-directory=/ psql -X -c {shlex.quote(snapshots)}"
+    whole.ssh(whole.leader("a"), psql)
+    with client("a") as ledger:
+        whole.playbook("failback.yml", "-e", "target_region=b")
+        ledger.goes_on()
+    ahead = f"journalctl --unit patroni --since=@{begun} --output=cat --grep='before current recovery point' --lines=1 --quiet || true"
+    assert [place.name for place in plan.databases("a") if whole.ssh(place.name, ahead)], "no replica was ahead: the test shows nothing"
+    assert ledger.failed("PUT") == []
+    assert ledger.lost("b") == []
+    the_same_everywhere(whole)
     back_to_a(whole)
 
 

@@ -54,6 +54,7 @@ ALERTS = {
 
 # These change what a cluster is for longer than a page should: the tests named run what they say.
 DEAD_REGION = "test_two_regions.py::test_a_dead_region_is_replaced_waits_when_it_returns_and_leads_again"
+ASIDE = "test_aside.py::test_rows_as_of_a_time_are_read_aside_copied_back_and_nothing_is_left"
 MAJOR = "test_version.py::test_a_major_upgrade_costs_no_request_and_has_a_way_back"
 BY_TEST = {
     "failback": DEAD_REGION,
@@ -62,6 +63,8 @@ BY_TEST = {
     "decide-region": DEAD_REGION,
     "etcd-rebuild": "test_upkeep.py::test_an_etcd_that_lost_its_data_is_rebuilt_and_the_region_has_failover_again",
     "restore": "test_backup.py::test_a_region_lost_with_its_bucket_is_replaced_saved_and_restored_to_a_point_in_time",
+    "restore-aside": ASIDE,
+    "alerts/restore-aside": ASIDE,
     "major-upgrade": MAJOR,
     "major-switch": MAJOR,
     "major-finish": MAJOR,

@@ -60,7 +60,7 @@ def test_on_a_host_that_was_replaced_the_user_gets_the_number_that_the_volume_ha
 
 
 # ext4 asks for the right to pass quotas, which this machine may not have; XFS asks only for that of an administrator.
-MOUNT = """cd {folder} && truncate --size=512M ../volume && mkfs.xfs -q ../volume && mount -o loop ../volume {folder} &&
+MOUNT = """cd {folder} && truncate --size=512M ../volume && mkfs.xfs -q -f ../volume && mount -o loop ../volume {folder} &&
 truncate --size={size}M ../volume && losetup --set-capacity "$(findmnt --noheadings --output=SOURCE {folder})" && cd / &&"""
 SIZE = "df --block-size=1M --output=size {folder} | tail -n 1"
 

@@ -70,6 +70,8 @@ BY_TEST = {
     "major-finish": MAJOR,
     "restart": "test_delivered.py::test_hosts_that_wait_for_a_restart_get_it_in_rolling_order_without_a_failed_request",
     "alerts/role-settings": "test_trust.py::test_a_stolen_service_password_stops_writes_only_until_site_runs",
+    "upgrade-packages": "test_upgrades.py::test_an_upgrade_of_all_packages_costs_no_request_though_it_is_killed_half_way",
+    "alerts/upgrades": "test_upgrades.py::test_a_host_that_asks_for_a_reboot_gets_one_alone_and_its_alert_ends",
     "resize": "test_resize.py::test_each_host_is_stopped_alone_the_primary_last_and_no_request_fails",
     "alerts/pages": "test_backup.py::test_damaged_pages_are_found_and_a_backup_of_them_is_never_chosen",
     "alerts/backup-damaged": "test_backup.py::test_what_is_damaged_or_missing_in_a_bucket_is_noticed",

@@ -39,7 +39,8 @@ def rehearse(monkeypatch, capsys):
         monkeypatch.setattr(cli, "Place", lambda: contextlib.nullcontext(types.SimpleNamespace()))
         monkeypatch.setattr(cli, "Account", lambda _: types.SimpleNamespace(make=lambda: None))
         monkeypatch.setattr(cli.changes, "seen", lambda *_: next(kept))
-        monkeypatch.setattr(cli, "play", lambda _place, _account, part: ends[part])
+        monkeypatch.setattr(cli, "happen", lambda *_: None)
+        monkeypatch.setattr(cli, "play", lambda _, part: ends[part])
         return cli.main(list(ends)), capsys.readouterr()
 
     return run

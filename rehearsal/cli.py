@@ -24,18 +24,20 @@ PARTS = {
 LAST = 30
 
 
-def play(place, account, part):
-    """Runs a part, with what happens to the cloud before it."""
+def happen(place, account, part):
+    """What happens to the cloud before a part."""
     if part == "updates":
         (place.state / "debian").write_text("openssl 3.5.1-1+deb13u1\n")
-    if part == "failover":
+    elif part == "failover":
         account.lose("a")
-        # Its interface is lost with the region: nothing can prove that its hosts are off, so a person says so.
+    elif part == "failback" and account.lost():
+        account.find_again()
+
+
+def play(place, part):
+    if part == "failover":
+        # The region's interface is lost with it: nothing can prove that its hosts are off, so a person says so.
         return story.failover(place, "b", override="the region is lost, says the operator on call")
-    if part == "failback":
-        if account.lost():
-            account.find_again()
-        return story.failback(place, "a")
     return getattr(story, part)(place)
 
 
@@ -51,9 +53,10 @@ def main(parts):
     with Place() as place:
         account, place.tell = Account(place).make(), show
         for part in parts or PARTS:
-            before = changes.seen(place, account)
             print(f"\n{part}: {PARTS[part]}", flush=True)
-            ended = play(place, account, part)
+            happen(place, account, part)
+            before = changes.seen(place, account)
+            ended = play(place, part)
             for line in changes.between(before, changes.seen(place, account)):
                 print(f"  ->  {line}")
             if not ended.green:

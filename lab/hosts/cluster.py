@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import shlex
 import subprocess
@@ -155,6 +156,12 @@ class Cluster:
         """Runs a playbook from the operator's place and returns its process; the output goes to ours."""
         command = self.playbook_command(name, *arguments, inventory=inventory, vault_password=vault_password)
         return self.operator(*command, check=check, env=self.environment(), **options)
+
+    def play(self, name, *arguments):
+        """Runs a playbook as `./dev play` does for hosts of the cloud: with the lock on the hosts."""
+        command = (TOP / "ansible/play", name, "--vault-password-file", self.credentials.vault_password, *arguments)
+        told = {"PLAY_INVENTORY": str(self.inventory), "XDG_CACHE_HOME": str(self.venv.parents[1]), "USER": os.environ.get("USER", "root")}
+        return self.operator(*command, env=self.environment() | told)
 
     def playbook_command(self, name, *arguments, inventory=None, vault_password=None):
         command = [self.venv / "bin/ansible-playbook", "--inventory", inventory or self.inventory]

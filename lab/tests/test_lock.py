@@ -1,9 +1,9 @@
 """The lock that keeps two runs of playbooks off a host: it dies with the connection of its holder."""
 
-import argparse
 import contextlib
 import json
 import os
+import pathlib
 import re
 import shlex
 import shutil
@@ -13,9 +13,8 @@ import types
 
 import pytest
 
-from lab import cli
 from lab.hosts import nspawn
-from lab.hosts.cluster import Unusable
+from lab.hosts.cluster import Cluster
 from tools import TOP
 
 PROGRAM = TOP / "ansible/roles/lock/files/playbook-lock"
@@ -117,7 +116,7 @@ def test_the_play_before_a_playbook_says_in_one_sentence_who_holds_a_host(connec
     assert code == 0 and runs[0].process.wait(10) != 0, said
 
 
-def test_on_the_cluster_of_this_machine_a_playbook_takes_the_same_lock(connect, tmp_path, monkeypatch):
+def test_on_the_cluster_of_this_machine_a_playbook_takes_the_same_lock(connect, tmp_path):
     """`./dev cluster play` before a cluster whose hosts are this one: it runs `./dev play` with the cluster's inventory."""
     (tmp_path / "inventory.yml").write_text(INVENTORY)
     (tmp_path / "password").write_text("unused")
@@ -131,11 +130,9 @@ def test_on_the_cluster_of_this_machine_a_playbook_takes_the_same_lock(connect, 
         return subprocess.CompletedProcess(command, int(second.process.stdout.readline()))
 
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PLAYBOOK_LOCK": str(tmp_path / "lock")}
-    secrets = types.SimpleNamespace(vault_password=tmp_path / "password")
-    cluster = types.SimpleNamespace(operator=operator, environment=lambda: environment, inventory=tmp_path / "inventory.yml", credentials=secrets)
-    monkeypatch.setattr(cli, "current", lambda: cluster)
-    with pytest.raises(Unusable, match=r"switchover\.yml failed"):
-        cli.play(argparse.Namespace(playbook="switchover.yml", arguments=["-e", "target_region=a"]))
+    cluster = types.SimpleNamespace(operator=operator, environment=lambda: environment, inventory=tmp_path / "inventory.yml")
+    cluster.credentials, cluster.venv = types.SimpleNamespace(vault_password=tmp_path / "password"), pathlib.Path(sys.prefix)
+    assert Cluster.play(cluster, "switchover.yml", "-e", "target_region=a").returncode != 0
     assert "a-db1 is held by ada on a laptop (site.yml) since" in (tmp_path / "said").read_text()
 
 

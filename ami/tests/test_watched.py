@@ -123,6 +123,8 @@ def test_hosts_are_found_by_their_tags_and_asked_over_tls(monitor, hosts):
     assert asked(monitor, "node_scrape_collector_success == 0") == []
     units = {labels["name"] for labels, _ in asked(monitor, 'node_systemd_unit_state{state="active"} == 1')}
     assert "dob-api.service" in units
+    # UnitRestarts asks for these.
+    assert "dob-api.service" in {labels["name"] for labels, _ in asked(monitor, "node_systemd_service_restart_total")}
 
 
 def test_nobody_but_the_monitoring_host_learns_a_figure(monitor, hosts, network, authority):

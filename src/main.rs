@@ -108,7 +108,8 @@ async fn serve(mut config: Config, outlet: &Outlet) -> Result<ExitCode, String> 
     let handler = Handler { router, metrics: http_metrics, body_timeout: config.limits.body_timeout };
     let server = Server::new(handler, config.limits, lifecycle.clone(), connections);
     let admin_limits = Limits { max_connections: ADMIN_CONNECTIONS, ..config.limits };
-    let admin_server = Server::for_operators(Admin { store, lifecycle: lifecycle.clone(), registry }, admin_limits);
+    let admin_server =
+        Server::for_operators(Admin { store: store.clone(), lifecycle: lifecycle.clone(), registry }, admin_limits);
 
     let public = listeners.iter().map(|listener| ("listening", listener));
     let announcements = public.chain([("admin listening", &admin_listener)]).map(|(what, listener)| {
@@ -147,6 +148,7 @@ async fn serve(mut config: Config, outlet: &Outlet) -> Result<ExitCode, String> 
         complete = drained => complete,
         _ = interrupt.recv() => false,
     };
+    store.close();
     if complete {
         tracing::info!("stopped");
         return Ok(ExitCode::SUCCESS);

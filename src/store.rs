@@ -119,6 +119,13 @@ impl Store {
         saved.inspect_err(|error| self.metrics.error(Operation::Write, error.kind()))
     }
 
+    /// Closes the embedded store's file, so that the next start need not repair it. Afterwards the store gives no answers.
+    pub fn close(&self) {
+        if let Kind::Embedded(store) = &self.kind {
+            store.close();
+        }
+    }
+
     /// Whether the store was reached at least once since the start.
     #[must_use]
     pub fn was_reached(&self) -> bool {

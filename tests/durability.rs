@@ -6,6 +6,8 @@ mod support;
 use std::path::Path;
 use std::sync::Arc;
 
+use jiff::civil::date;
+use rustix::process::Signal;
 use support::database::Database;
 use support::load::{Ledger, Load, Unanswered};
 use support::postgres::Server;
@@ -64,13 +66,28 @@ fn postgres_keeps_what_was_acknowledged_when_it_is_killed_itself() {
 }
 
 #[test]
+fn a_service_that_stops_closes_its_file_so_that_the_next_start_repairs_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    for signal in [Signal::TERM, Signal::INT].repeat(5) {
+        let mut service = embedded_in(data.path()).set("DOB_API_DRAIN_DELAY", "0ms").start();
+        service.save("ada", date(1815, 12, 10));
+        service.signal(signal);
+        assert!(service.wait().success());
+        let mut file = redb::Database::builder();
+        file.set_concurrency_mode(redb::ConcurrencyMode::SingleWriter);
+        let opened = file.open_read_only(data.path().join("users.redb"));
+        assert!(opened.is_ok(), "{:?}", opened.err());
+    }
+}
+
+#[test]
 fn a_service_that_stopped_cleanly_keeps_what_it_acknowledged() {
     let data = tempfile::tempdir().unwrap();
     let ledger = Arc::new(Ledger::default());
     let mut service = embedded_in(data.path()).set("DOB_API_DRAIN_DELAY", "0ms").start();
     let load = Load::writing(&service, WRITERS, "k", &ledger, Unanswered::Ends);
     ledger.await_writes(100);
-    service.signal(rustix::process::Signal::TERM);
+    service.signal(Signal::TERM);
     load.join();
     assert!(service.wait().success());
     ledger.verify(&embedded_in(data.path()).start());

@@ -5,7 +5,8 @@ pub(super) mod whole;
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
 
 use jiff::civil::Date;
 use redb::{Builder, ConcurrencyMode, Database, ReadableDatabase, TableDefinition};
@@ -31,13 +32,13 @@ type Writes = Queue<(UserKey, DateOfBirth), Result<(), StoreError>>;
 pub(super) struct EmbeddedStore {
     file: Arc<StoreFile>,
     writes: Arc<Writes>,
+    writer: Mutex<Option<JoinHandle<()>>>,
     patience: Duration,
 }
 
-/// The writer ends with the store.
 impl Drop for EmbeddedStore {
     fn drop(&mut self) {
-        self.writes.close();
+        self.close();
     }
 }
 
@@ -58,14 +59,21 @@ impl EmbeddedStore {
     pub(super) fn open(directory: &Path, config: &Config, metrics: &StoreMetrics) -> Result<Self, String> {
         let database = RwLock::new(Some(create(directory)?));
         let file = Arc::new(StoreFile { path: path(directory), database, metrics: metrics.clone() });
-        let writes = Writes::new(config.queue_capacity, Operation::Write, metrics);
-        let store = Self { file: file.clone(), writes: writes.clone(), patience: config.write_patience };
-        let runtime = Handle::current();
-        std::thread::Builder::new()
+        let queue = Writes::new(config.queue_capacity, Operation::Write, metrics);
+        let (shared, jobs, runtime) = (file.clone(), queue.clone(), Handle::current());
+        let writer = thread::Builder::new()
             .name("embedded-writer".into())
-            .spawn(move || file.write(&runtime, &writes))
+            .spawn(move || shared.write(&runtime, &jobs))
             .map_err(|error| cannot_open(&path(directory), &redb::Error::Io(error)))?;
-        Ok(store)
+        Ok(Self { file, writes: queue, writer: Mutex::new(Some(writer)), patience: config.write_patience })
+    }
+
+    /// Closes the file, once all that waits is committed.
+    pub(super) fn close(&self) {
+        self.writes.close();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // A panic of the writer ends the process.
+        let _ = writer.map(JoinHandle::join);
     }
 
     pub(super) fn get(&self, user: &UserKey) -> Result<Reading, StoreError> {
@@ -98,24 +106,26 @@ impl EmbeddedStore {
 
 impl StoreFile {
     fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, redb::Error> {
-        let guard = self.database.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let guard = self.database.read().unwrap_or_else(PoisonError::into_inner);
         work(guard.as_ref().ok_or(redb::Error::DatabaseClosed)?)
     }
 
     /// Opens the file again; no read is under way meanwhile, because redb's lock on the file is exclusive.
     fn reopen(&self) -> Result<(), redb::Error> {
-        let mut guard = self.database.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut guard = self.database.write().unwrap_or_else(PoisonError::into_inner);
         drop(guard.take());
         *guard = Some(open(&self.path)?);
         Ok(())
     }
 
-    /// Commits batch after batch until the store is dropped.
+    /// Commits batch after batch until the store is closed.
     fn write(&self, runtime: &Handle, writes: &Arc<Writes>) {
         while let Some(batch) = runtime.block_on(writes.batch()) {
             let answer = self.commit(&batch).map_err(|error| self.recover(&error));
             batch.answer(|| answer);
         }
+        // The process may end next, and the next start would have to repair a file that is not closed.
+        drop(self.database.write().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// Writes in order of arrival, so the later of two writes of one key stays.
@@ -168,10 +178,12 @@ fn create(directory: &Path) -> Result<Database, String> {
 
 fn open(path: &Path) -> Result<Database, redb::Error> {
     let database = builder().create(path)?;
-    // So that a read never meets a file without the table.
-    let transaction = database.begin_write()?;
-    transaction.open_table(USERS)?;
-    transaction.commit()?;
+    // So that a read never meets a file without the table. If it is there, a commit of nothing would only wait for the disk.
+    if database.begin_read()?.open_table(USERS).is_err() {
+        let transaction = database.begin_write()?;
+        transaction.open_table(USERS)?;
+        transaction.commit()?;
+    }
     Ok(database)
 }
 

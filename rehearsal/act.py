@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shlex
+import time
 
 from rehearsal import workflows
 from rehearsal.place import CLOUD, TOP
@@ -21,10 +22,16 @@ ENVIRONMENT = {
 
 @dataclasses.dataclass
 class Ended:
-    """The result of each job by its id, and of a matrix of jobs the worst; what was said; the jobs that the event is for."""
+    """The result of each job by its id, and of a matrix of jobs the worst.
+
+    `said` is what the scripts of all steps printed, and `failed` the last line of each that failed. `log` is what act printed: it may
+    lack the last line of a step. `expected` are the jobs that the event is for.
+    """
 
     jobs: dict
     log: str
+    said: str
+    failed: list
     expected: set
 
     @property
@@ -60,10 +67,13 @@ def run(place, workflow, event, ref="refs/heads/main", inputs=None, payload=None
     place.host.write("/home/runner/environment", script)
     place.host.shell("chown runner: /home/runner/environment")
     started = f"set -a && . /home/runner/environment && cd /srv/origin && exec {shlex.join(command)}"
+    for name in ("said", "failed"):
+        (place.state / name).write_text("")
     # As a service of the host: what a job starts ends with it, and gets the processor as the host does.
-    unit = ("systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--uid=runner", "--gid=runner")
-    done = place.host.run(*unit, "bash", "-c", started, check=False, timeout=RUN_S)
-    return read(done.stdout + done.stderr, expected(workflow, event))
+    unit = ("systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--uid=runner", "--gid=runner", f"--property=RuntimeMaxSec={RUN_S}")
+    jobs, log = read(place.host.follow(*unit, "bash", "-c", started), place.tell)
+    said, failed = ((place.state / name).read_text() for name in ("said", "failed"))
+    return Ended(jobs, log, said, failed.splitlines(), expected(workflow, event))
 
 
 def expected(workflow, event):
@@ -77,16 +87,19 @@ def expected(workflow, event):
     return set(filter(meant, jobs))
 
 
-def read(output, wanted):
-    jobs, said = {}, []
-    for line in output.splitlines():
+def read(lines, tell):
+    """What act prints, line by line: the result of each job, and the log. Tells each job when it ends."""
+    jobs, log, begun = {}, [], {}
+    for line in lines:
         try:
             entry = json.loads(line)
         except ValueError:
-            said.append(line)
+            log.append(line.rstrip())
             continue
-        name = entry.get("jobID", "")
+        job, name = entry.get("jobID", ""), entry.get("job", "")
+        begun.setdefault(name, time.monotonic())
         if result := entry.get("jobResult"):
-            jobs[name] = result if jobs.get(name, "success") == "success" else jobs[name]
-        said.append(f"{name}: {entry.get('msg', '').rstrip()}")
-    return Ended(jobs, "\n".join(said), wanted)
+            jobs[job] = result if jobs.get(job, "success") == "success" else jobs[job]
+            tell(name, result, time.monotonic() - begun[name])
+        log.append(f"{job}: {entry.get('msg', '').rstrip()}")
+    return jobs, "\n".join(log)

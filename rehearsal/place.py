@@ -53,6 +53,13 @@ class Runner(nspawn.Host):
         """A path of the host as this process sees it."""
         return pathlib.Path(f"/proc/{self.leader}/root{path}")
 
+    def follow(self, *command):
+        """Runs a command on the host as root, and yields each line that it prints when it comes."""
+        environment = [f"{name}={value}" for name, value in nspawn.ENVIRONMENT.items()]
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        with self.owner.spawn("nsenter", "-t", self.leader, "-a", "env", "-i", *environment, *command, group=self.name, **pipes) as process:
+            yield from process.stdout
+
 
 class Place:
     """Everything, from entry to exit."""
@@ -67,6 +74,8 @@ class Place:
             "TERRAFORM_ROOTS": "{}",
         }  # fmt: skip
         self.secrets = {"GITHUB_TOKEN": self.token}
+        # Gets each job when it ends: its name, its result, and the seconds that it took.
+        self.tell = lambda *_: None
 
     def __enter__(self):
         self.prepare_keys()
@@ -84,8 +93,10 @@ class Place:
         (self.state / "secret").write_bytes(secrets.token_bytes(32))
         (self.state / "debian").write_text("openssl 3.5.1-1\n")
         (self.state / "failing").touch()
-        (self.state / "played").touch()
-        (self.state / "played").chmod(0o666)
+        for name in ("played", "said", "failed"):
+            (self.state / name).touch()
+            # Written by the user of the jobs.
+            (self.state / name).chmod(0o666)
         home = folder / "gnupg"
         home.mkdir(mode=0o700)
         gpg = ("gpg", "--homedir", home, "--batch", "--passphrase", "")

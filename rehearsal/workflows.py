@@ -25,6 +25,15 @@ def jobs():
             yield path, name, job
 
 
+def takers():
+    """Yields each job that takes a role of the cloud, as it asks for its token, and the role."""
+    for path, name, job in jobs():
+        for step in job["steps"]:
+            if role := step.get("with", {}).get("role-to-assume"):
+                event = "pull_request" if role.endswith("-plan") else "workflow_dispatch"
+                yield {"workflow": workflow(path)["name"], "job": name, "event": event, "ref": "refs/heads/main"}, role.rpartition("-workflow-")[2]
+
+
 def given(files=FILES):
     """What each job of each workflow gets: its permissions and its environment."""
     return {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
@@ -14,14 +14,14 @@ use crate::http::{self, Answer};
 use crate::lifecycle::Lifecycle;
 use crate::store::Store;
 
-/// What the format of Prometheus' text is called.
+/// The media type of Prometheus' text format.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What an operator may ask.
 pub struct Admin {
     /// Asked whether it serves.
     pub store: Store,
-    /// Whether the service is about to end.
+    /// Whether the service is shutting down.
     pub lifecycle: Lifecycle,
     /// Everything that is counted.
     pub registry: Registry,
@@ -35,14 +35,10 @@ impl Answer for Admin {
         }
         // Nothing here reads a body, and what is left of one could be taken for a request.
         if !body.is_end_stream() {
-            let mut response = text(StatusCode::BAD_REQUEST, "send no body\n");
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            return response;
+            return with(text(StatusCode::BAD_REQUEST, "send no body\n"), CONNECTION, "close");
         }
         if request.method != Method::GET && request.method != Method::HEAD {
-            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return response;
+            return with(text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n"), ALLOW, "GET, HEAD");
         }
         match request.uri.path() {
             "/live" => text(StatusCode::OK, "live\n"),
@@ -57,9 +53,7 @@ impl Answer for Admin {
                 let mut metrics = String::new();
                 // Writing to a string does not fail.
                 let _ = encode(&mut metrics, &self.registry);
-                let mut response = text(StatusCode::OK, metrics);
-                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(METRICS_TYPE));
-                response
+                with(text(StatusCode::OK, metrics), CONTENT_TYPE, METRICS_TYPE)
             }
             _ => text(StatusCode::NOT_FOUND, "use /live, /ready or /metrics\n"),
         }
@@ -69,7 +63,10 @@ impl Answer for Admin {
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    with(with(response, CONTENT_TYPE, "text/plain; charset=utf-8"), CACHE_CONTROL, "no-store")
+}
+
+fn with(mut response: Response<Full<Bytes>>, name: HeaderName, value: &'static str) -> Response<Full<Bytes>> {
+    response.headers_mut().insert(name, HeaderValue::from_static(value));
     response
 }

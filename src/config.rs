@@ -21,14 +21,14 @@ use tracing_subscriber::filter::Targets;
 pub use database::{Database, TlsPolicy};
 pub use flags::command;
 pub use manager::Manager;
-pub use password::PasswordSource;
+pub use password::password;
 
 use crate::secrets::{self, Secrets};
 
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Task {
-    /// Serve until a signal ends it.
+    /// Serve until a signal stops the service.
     Serve(Box<Config>),
     /// Ask the service that listens on this address whether it is healthy.
     Health(SocketAddr),
@@ -42,7 +42,7 @@ pub enum Task {
     Print(String),
 }
 
-/// Users on their way out of a store, or into one.
+/// An export of a store, or an import into one.
 #[derive(Debug)]
 pub struct Transfer {
     /// Where users are stored.
@@ -74,7 +74,7 @@ pub struct Config {
     pub threads: usize,
     /// Bounds on what clients may hold.
     pub limits: Limits,
-    /// How the service ends.
+    /// How the service stops.
     pub drain: Drain,
     /// What is logged (`RUST_LOG`).
     pub log: Targets,
@@ -104,7 +104,7 @@ pub struct Limits {
     pub body_timeout: Duration,
 }
 
-/// How the service ends after SIGTERM.
+/// How the service stops after SIGTERM.
 #[derive(Clone, Copy, Debug)]
 pub struct Drain {
     /// How long requests are still served after `/healthz` turned 503.
@@ -113,37 +113,24 @@ pub struct Drain {
     pub timeout: Duration,
 }
 
-/// A setting that cannot be used.
-#[derive(Debug)]
-pub struct ConfigError(String);
-
-impl ConfigError {
-    fn new(setting: &str, problem: impl fmt::Display) -> Self {
-        Self(format!("{setting}: {problem}"))
-    }
+/// The sentence about a setting that cannot be used.
+fn refusal(setting: &str, problem: impl fmt::Display) -> String {
+    format!("{setting}: {problem}")
 }
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 /// Reads the command line (`args`, the program's name first) and the environment through `lookup`.
 ///
 /// # Errors
 ///
 /// One sentence that names the first setting that cannot be used and how to fix it; no secret is in it.
-pub fn parse<A>(args: A, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Task, ConfigError>
+pub fn parse<A>(args: A, lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Task, String>
 where
     A: IntoIterator<Item = OsString>,
 {
     let flags = match flags::parse(args) {
         Ok(flags) => flags,
         Err(error) if !error.use_stderr() => return Ok(Task::Print(error.render().to_string())),
-        Err(error) => return Err(ConfigError(flags::sentence(&error))),
+        Err(error) => return Err(flags::sentence(&error)),
     };
     let settings = value::Settings { flags: &flags, lookup };
     let listen = settings.get("DOB_API_LISTEN", value::address)?;
@@ -153,7 +140,7 @@ where
     if let Some((folder, owner)) = flags.secrets {
         let value = |(variable, file)| match lookup(variable) {
             Some(value) if !value.is_empty() => Ok((file, value)),
-            _ => Err(ConfigError::new(variable, "it is not set: give it the secret that is to be written")),
+            _ => Err(refusal(variable, "it is not set: give it the secret that is to be written")),
         };
         let values = secrets::FILES.into_iter().map(value).collect::<Result<_, _>>()?;
         return Ok(Task::WriteSecrets(Secrets { folder, owner, values }));
@@ -191,7 +178,7 @@ where
 }
 
 /// The data directory: as set, or systemd's state directory, or the user's.
-fn data_dir(settings: &value::Settings<'_>) -> Result<PathBuf, ConfigError> {
+fn data_dir(settings: &value::Settings<'_>) -> Result<PathBuf, String> {
     for (setting, folder) in [
         ("DOB_API_DATA_DIR", None),
         ("STATE_DIRECTORY", None),
@@ -202,7 +189,7 @@ fn data_dir(settings: &value::Settings<'_>) -> Result<PathBuf, ConfigError> {
             return Ok(folder.map_or_else(|| directory.clone().into(), |folder| PathBuf::from(&directory).join(folder)));
         }
     }
-    Err(ConfigError::new("DOB_API_DATA_DIR", "set the directory in which users are stored"))
+    Err(refusal("DOB_API_DATA_DIR", "set the directory in which users are stored"))
 }
 
 #[cfg(test)]
@@ -218,7 +205,7 @@ mod tests {
         match parse(args, &lookup) {
             Ok(Task::Serve(config)) => Ok(*config),
             Ok(task) => Err(format!("{task:?}")),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(error),
         }
     }
 

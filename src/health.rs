@@ -1,10 +1,10 @@
-//! The question that a container without a shell asks about its service.
+//! The health check of a container, which has no shell.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// How long each step of the question may take.
+/// How long each step may take.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 /// Asks the service that listens on `listen` whether it is healthy.
@@ -20,7 +20,7 @@ pub fn check(listen: SocketAddr) -> Result<(), String> {
         let mut address = listen;
         address.set_ip(ip);
         ask(address).map_err(|error| match error.kind() {
-            // What a socket's timeout is called.
+            // The error of a socket's timeout.
             io::ErrorKind::WouldBlock => format!("{address} did not answer in time"),
             _ => format!("cannot reach {address}: {error}"),
         })

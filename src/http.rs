@@ -5,6 +5,7 @@ mod mistake;
 mod problem;
 
 use std::future::Future;
+use std::mem;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -43,7 +44,7 @@ pub trait Answer: Send + Sync + 'static {
     fn answer(&self, request: Request<Incoming>, began: Instant) -> impl Future<Output = Response<Full<Bytes>>> + Send;
 }
 
-/// What users' requests are handled with.
+/// Handles the requests of users.
 #[derive(Clone)]
 pub struct Handler {
     /// Carries the request out.
@@ -61,21 +62,23 @@ impl Answer for Handler {
 }
 
 impl Handler {
-    /// Answers one request, whatever its body is read from.
+    /// Answers one request with any kind of body.
     pub async fn handle<B>(&self, request: Request<B>, began: Instant) -> Response<Full<Bytes>>
     where
         B: Body<Error: Into<BoxError>> + Unpin,
     {
         let (route, method) = (route::name(request.uri().path()), method_name(request.method()));
-        let (head, mut body) = request.into_parts();
-        let (mut response, closes) = match self.outcome(&head, &mut body).await {
-            Ok(outcome) => (success(outcome), false),
-            Err(problem) => (refusal(&problem), problem.closes),
-        };
-        // hyper closes over what is left of a body, and a balancer that was not told loses the next request.
+        let (mut head, mut body) = request.into_parts();
+        let outcome = self.outcome(&head, &mut body).await;
+        let closes = outcome.as_ref().is_err_and(|problem| problem.closes);
+        // hyper closes the connection if a part of the body is left. A balancer that was not told loses the next request.
         let is_left = !closes
             && !body.is_end_stream()
             && (head.headers.contains_key(EXPECT) || !body::finish(body, self.body_timeout).await);
+        let mut response = match outcome {
+            Ok(outcome) => success(outcome, mem::take(&mut head.headers)),
+            Err(problem) => refusal(&problem),
+        };
         if is_left || self.router.lifecycle.is_draining() {
             response.headers_mut().insert(CONNECTION, CLOSE);
         }
@@ -90,7 +93,8 @@ impl Handler {
         check_framing(head, body.is_end_stream())?;
         let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
         if target > MAX_TARGET {
-            return Err(Problem::target_too_long(MAX_TARGET));
+            let detail = format!("the request target is too long: keep it under {MAX_TARGET} bytes");
+            return Err(Problem::new(StatusCode::URI_TOO_LONG, detail));
         }
         Ok(match route::resolve(&head.method, head.uri.path())? {
             Action::Greet(username) => self.router.greet(&username).await?,
@@ -105,14 +109,14 @@ impl Handler {
     }
 }
 
-/// The refusal of a request that must end its connection: what is behind it may be no request of the same client.
+/// The refusal of a request after which the connection must close: the bytes behind it may not be a request of the same client.
 #[must_use]
 pub fn misframed(head: &Parts, is_empty: bool) -> Option<Response<Full<Bytes>>> {
     check_framing(head, is_empty).err().as_ref().map(refusal)
 }
 
-/// Refuses what another reader could take for another request (RFC 9112, sections 3.2 and 6.1), and what opens a tunnel: a proxy
-/// may send through it what a client wrote.
+/// Refuses a request that another server could read differently (RFC 9112, sections 3.2 and 6.1), and one that opens a tunnel: a
+/// proxy may send through it what a client wrote.
 fn check_framing(head: &Parts, is_empty: bool) -> Result<(), Problem> {
     if head.method == Method::CONNECT {
         return Err(Problem::misframed("this is no proxy: send the request itself"));
@@ -131,7 +135,7 @@ fn check_framing(head: &Parts, is_empty: bool) -> Result<(), Problem> {
     Err(Problem::misframed("the body has an unknown transfer encoding: send it plain, or chunked once"))
 }
 
-/// Refuses a body that is compressed, in words that name the cause: read as JSON it would be called no text.
+/// Refuses a compressed body with a message that names the cause. The parser of JSON would only report that it is not text.
 fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
     let mut names =
         headers.get_all(CONTENT_ENCODING).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
@@ -142,7 +146,7 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
 }
 
-/// The answer for a client that ended its half of the connection too early, should it still listen.
+/// The answer for a client that closed its side of the connection too early, if it still reads.
 #[must_use]
 pub fn abandoned() -> Response<Full<Bytes>> {
     let detail = "the client closed its side of the connection before the answer: keep it open until then";
@@ -159,38 +163,41 @@ fn method_name(method: &Method) -> &'static str {
     }
 }
 
-fn success(outcome: Outcome) -> Response<Full<Bytes>> {
-    match outcome {
+/// The response takes over the request's map of headers: to allocate another one costs more than to fill it. hyper keeps it for the
+/// next request.
+fn success(outcome: Outcome, mut headers: HeaderMap) -> Response<Full<Bytes>> {
+    headers.clear();
+    let body = match outcome {
         Outcome::Greeting(message, source) => {
-            // Letters, digits and punctuation of ours: there is nothing that JSON would escape.
-            let mut response = document("application/json", ["{\"message\":\"", &message, "\"}"].concat());
             if source == Source::Replica {
-                response.headers_mut().insert(X_SERVED_BY, HeaderValue::from_static("replica"));
+                headers.insert(X_SERVED_BY, HeaderValue::from_static("replica"));
             }
-            response
+            // Letters, digits and punctuation of ours: there is nothing that JSON would escape.
+            ["{\"message\":\"", &message, "\"}"].concat().into()
         }
-        Outcome::Saved => {
-            let mut response = Response::new(Full::default());
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            response
-        }
-        Outcome::Healthy => document("application/json", &b"{\"status\":\"healthy\"}"[..]),
-        Outcome::OpenApi => document("application/json", OPENAPI),
-    }
+        Outcome::Saved => return response(StatusCode::NO_CONTENT, headers, Bytes::new()),
+        Outcome::Healthy => Bytes::from_static(b"{\"status\":\"healthy\"}"),
+        Outcome::OpenApi => Bytes::from_static(OPENAPI.as_bytes()),
+    };
+    describe(&mut headers, "application/json");
+    response(StatusCode::OK, headers, body)
 }
 
-/// A response that no cache may keep: a greeting is personal and changes at midnight, health changes at any time.
-fn document(media_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+/// No cache may keep a document: a greeting is personal and changes at midnight, health changes at any time.
+fn describe(headers: &mut HeaderMap, media_type: &'static str) {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+}
+
+fn response(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    (*response.status_mut(), *response.headers_mut()) = (status, headers);
     response
 }
 
 fn refusal(problem: &Problem) -> Response<Full<Bytes>> {
-    let mut response = document(problem::MEDIA_TYPE, problem.document());
-    *response.status_mut() = problem.status;
-    let headers = response.headers_mut();
+    let mut headers = HeaderMap::new();
+    describe(&mut headers, problem::MEDIA_TYPE);
     if let Some(methods) = problem.allow {
         headers.insert(ALLOW, HeaderValue::from_static(methods));
     }
@@ -202,5 +209,5 @@ fn refusal(problem: &Problem) -> Response<Full<Bytes>> {
         StatusCode::UNSUPPORTED_MEDIA_TYPE => headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity")),
         _ => None,
     };
-    response
+    response(problem.status, headers, problem.document().into())
 }

@@ -10,7 +10,7 @@ use crate::domain::{DateOfBirth, UserKey, Username};
 /// A user, as stores keep one.
 pub type User = (UserKey, DateOfBirth);
 
-/// No line is longer, but many a file that was named by mistake.
+/// Longer than any line of an export: a file with a longer one was named by mistake.
 const LONGEST: u64 = 4096;
 
 const EXAMPLE: &str = r#"write {"username":"ada","dateOfBirth":"1815-12-10"}, each field once"#;
@@ -84,12 +84,12 @@ impl<R: BufRead> Lines<R> {
             return Err(format!("it is longer than {LONGEST} bytes: {EXAMPLE}"));
         }
         let text = str::from_utf8(&self.line).map_err(|_| format!("it is not UTF-8 text: {EXAMPLE}"))?.trim();
-        // Of an array, the fields would be taken in their order.
+        // An array's elements would be taken for the fields, in their order.
         if !text.starts_with('{') {
             return Err(format!("it is no JSON object: {EXAMPLE}"));
         }
         let line: Line = serde_json::from_str(text).map_err(|error| {
-            // Of data, the error may quote what stands in the line.
+            // An error about the data may quote the line.
             if error.is_data() {
                 EXAMPLE.to_owned()
             } else {

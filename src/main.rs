@@ -1,6 +1,5 @@
 //! The order of start and stop.
 
-use std::fmt;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
@@ -44,57 +43,43 @@ const THREAD_KEEP_ALIVE: Duration = Duration::from_millis(100);
 type Serving = JoinHandle<io::Result<()>>;
 
 fn main() -> ExitCode {
-    // A core, or the memory that another process of the same user opens, has the database's password and days of birth in it. The
-    // limit stops a core in a file, not one that goes through a pipe. The kernel refuses neither.
+    // Memory holds the database's password and dates of birth. A core dump would contain them, and another process of the same user
+    // could read them. The limit alone does not stop a core dump to a pipe. The kernel refuses neither call.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let outlet = logging::outlet();
-    let fail = |error: &dyn fmt::Display, code| {
-        outlet.push(format!("dob-api: {error}\n").as_bytes());
-        code
+    let (done, failed) = match config::parse(std::env::args_os(), &|name| std::env::var_os(name)) {
+        Ok(task) => (carry_out(task, &outlet), ExitCode::FAILURE),
+        Err(problem) => (Err(problem), ExitCode::from(USAGE)),
     };
-    let code = match config::parse(std::env::args_os(), &|name| std::env::var_os(name)) {
-        Ok(Task::Serve(config)) => run(*config, &outlet).unwrap_or_else(|error| fail(&error, ExitCode::FAILURE)),
-        Ok(Task::Health(address)) => match health::check(address) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error, ExitCode::FAILURE),
-        },
-        Ok(Task::WriteSecrets(secrets)) => match secrets.write() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error, ExitCode::FAILURE),
-        },
-        Ok(Task::Export(export)) => match until_done(transfer::export(&export, &outlet)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error, ExitCode::FAILURE),
-        },
-        Ok(Task::Import(import)) => match until_done(transfer::import(&import, &outlet)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error, ExitCode::FAILURE),
-        },
-        Ok(Task::Print(text)) => {
-            // A closed standard output is the reader's choice.
-            let _ = writeln!(io::stdout(), "{}", text.trim_end());
-            ExitCode::SUCCESS
-        }
-        Err(error) => fail(&error, ExitCode::from(USAGE)),
-    };
+    let code = done.unwrap_or_else(|problem| {
+        outlet.push(format!("dob-api: {problem}\n").as_bytes());
+        failed
+    });
     outlet.flush();
     code
 }
 
-fn run(config: Config, outlet: &Outlet) -> Result<ExitCode, String> {
-    logging::init(config.log.clone(), outlet);
-    let runtime = runtime()?;
-    let ended = runtime.block_on(serve(config, outlet));
-    // A running name lookup cannot be interrupted and would delay the exit by seconds.
-    runtime.shutdown_background();
-    ended
+fn carry_out(task: Task, outlet: &Outlet) -> Result<ExitCode, String> {
+    match task {
+        Task::Serve(config) => {
+            logging::init(config.log.clone(), outlet);
+            return run(serve(*config, outlet));
+        }
+        Task::Health(address) => health::check(address)?,
+        Task::WriteSecrets(secrets) => secrets.write()?,
+        Task::Export(export) => run(transfer::export(&export, outlet))?,
+        Task::Import(import) => run(transfer::import(&import, outlet))?,
+        // A closed standard output is the reader's choice.
+        Task::Print(text) => drop(writeln!(io::stdout(), "{}", text.trim_end())),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Awaits a command that serves nobody.
-fn until_done(command: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+fn run<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     let runtime = runtime()?;
-    let done = runtime.block_on(command);
+    let done = runtime.block_on(work);
+    // A running name lookup cannot be interrupted and would delay the exit by seconds.
     runtime.shutdown_background();
     done
 }
@@ -198,7 +183,7 @@ fn serve_each<H: Answer>(runtime: &Handle, server: &Arc<Server<H>>, listeners: V
 /// Waits until each listener is closed and its connections have finished.
 async fn all(serving: Vec<Serving>) {
     for listener in serving {
-        // One that cannot be used has nothing to finish.
+        // A listener that cannot be used has no connections to finish.
         let _ = listener.await;
     }
 }
@@ -214,7 +199,7 @@ fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener, String> {
     })
 }
 
-/// As many connections as wished, or as file descriptors allow beside `others`.
+/// The wished number of connections, or as many as the limit of file descriptors allows beside `others`.
 fn affordable(wished: usize, others: usize) -> Result<usize, String> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let needed = (wished + others) as u64;

@@ -7,7 +7,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 
 /// Upper bounds in seconds: from a greeting out of memory to a write that waited for a failover.
 const DURATION_BUCKETS: [f64; 14] =
@@ -24,6 +24,15 @@ pub fn registry() -> Registry {
     registry
 }
 
+fn new<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    registered(registry, name, help, M::default())
+}
+
+fn registered<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}
+
 /// Names of labels with their values.
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 
@@ -32,20 +41,16 @@ type RequestLabels = (Labels<2>, [(&'static str, u16); 1]);
 
 type Histograms<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
 
-/// An answer that nearly all requests come to, with its metrics at hand: to look them up costs more than to count.
-#[derive(Clone, Debug)]
-struct Usual {
-    labels: RequestLabels,
-    requests: Counter,
-    durations: Histogram,
-}
+/// The metrics of an answer that nearly all requests get: to look them up costs more than to count.
+type Usual = (Counter, Histogram);
 
-/// What clients asked for and got.
+/// Metrics of requests.
 #[derive(Clone, Debug)]
 pub struct HttpMetrics {
     requests: Family<RequestLabels, Counter>,
     durations: Histograms<2>,
-    usual: [Usual; 2],
+    greeted: Usual,
+    saved: Usual,
     /// Of the connections that carry the requests.
     pub connections: ConnectionMetrics,
 }
@@ -65,34 +70,35 @@ impl HttpMetrics {
     /// Registers the metrics.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
-        let requests = Family::<RequestLabels, Counter>::default();
+        let requests: Family<RequestLabels, Counter> = new(registry, "http_requests", "Requests answered");
         let durations: Histograms<2> = Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS));
-        let usual = [("GET", 200), ("PUT", 204)].map(|(method, status)| {
-            let labels = request("hello", method, status);
-            let requests = requests.get_or_create_owned(&labels);
-            Usual { labels, requests, durations: durations.get_or_create_owned(&labels.0) }
-        });
-        let metrics = Self { requests, durations, usual, connections: ConnectionMetrics::default() };
-        registry.register("http_requests", "Requests answered", metrics.requests.clone());
         let help = "Time from the head of a request to its answer";
-        registry.register("http_request_duration_seconds", help, metrics.durations.clone());
-        let ConnectionMetrics { open, refused, abandoned } = metrics.connections.clone();
-        registry.register("http_connections", "Open connections", open);
-        registry.register("http_connections_refused", "Connections over the limit", refused);
-        registry.register("http_requests_abandoned", "Requests whose client left before the answer", abandoned);
-        metrics
+        let durations = registered(registry, "http_request_duration_seconds", help, durations);
+        let usual = |method, status| {
+            let labels = request("hello", method, status);
+            (requests.get_or_create_owned(&labels), durations.get_or_create_owned(&labels.0))
+        };
+        let (greeted, saved) = (usual("GET", 200), usual("PUT", 204));
+        let connections = ConnectionMetrics {
+            open: new(registry, "http_connections", "Open connections"),
+            refused: new(registry, "http_connections_refused", "Connections over the limit"),
+            abandoned: new(registry, "http_requests_abandoned", "Requests whose client left before the answer"),
+        };
+        Self { requests, durations, greeted, saved, connections }
     }
 
     /// Counts one answer.
     pub fn answered(&self, route: &'static str, method: &'static str, status: u16, took: Duration) {
-        let labels = request(route, method, status);
-        if let Some(usual) = self.usual.iter().find(|usual| usual.labels == labels) {
-            usual.requests.inc();
-            usual.durations.observe(took.as_secs_f64());
-        } else {
-            self.requests.get_or_create(&labels).inc();
-            self.durations.get_or_create(&labels.0).observe(took.as_secs_f64());
-        }
+        let (requests, durations) = match (route, method, status) {
+            ("hello", "GET", 200) => &self.greeted,
+            ("hello", "PUT", 204) => &self.saved,
+            _ => {
+                let labels = request(route, method, status);
+                &(self.requests.get_or_create_owned(&labels), self.durations.get_or_create_owned(&labels.0))
+            }
+        };
+        requests.inc();
+        durations.observe(took.as_secs_f64());
     }
 }
 
@@ -124,7 +130,7 @@ impl Operation {
     }
 }
 
-/// How the store does.
+/// Metrics of the store.
 #[derive(Clone, Debug)]
 pub struct StoreMetrics {
     depth: Family<Labels<1>, Gauge>,
@@ -139,21 +145,15 @@ impl StoreMetrics {
     /// Registers the metrics.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self {
-            depth: Family::default(),
-            batches: Family::new_with_constructor(|| Histogram::new(BATCH_BUCKETS)),
-            errors: Family::default(),
-            connections: Family::default(),
-            primary: Family::default(),
-            silent: Family::default(),
-        };
-        registry.register("store_queue_depth", "Requests waiting for the store", metrics.depth.clone());
-        registry.register("store_batch_size", "Requests sent to the store together", metrics.batches.clone());
-        registry.register("store_errors", "Errors of the store, by kind", metrics.errors.clone());
-        registry.register("database_connections", "Open database connections", metrics.connections.clone());
-        registry.register("database_primary", "1 for the primary", metrics.primary.clone());
-        registry.register("database_silent", "1 for an unreachable host", metrics.silent.clone());
-        metrics
+        let batches: Histograms<1> = Family::new_with_constructor(|| Histogram::new(BATCH_BUCKETS));
+        Self {
+            depth: new(registry, "store_queue_depth", "Requests waiting for the store"),
+            batches: registered(registry, "store_batch_size", "Requests sent to the store together", batches),
+            errors: new(registry, "store_errors", "Errors of the store, by kind"),
+            connections: new(registry, "database_connections", "Open database connections"),
+            primary: new(registry, "database_primary", "1 for the primary"),
+            silent: new(registry, "database_silent", "1 for an unreachable host"),
+        }
     }
 
     /// The gauge of requests that wait for `operation`.
@@ -179,7 +179,7 @@ impl StoreMetrics {
         self.connections.get_or_create_owned(&[operation.label(), ("role", role)])
     }
 
-    /// Notes which host takes writes now, if any does.
+    /// Records which host is the primary now, if there is one.
     pub fn set_primary(&self, host: Option<&str>) {
         self.primary.clear();
         if let Some(host) = host {

@@ -49,13 +49,13 @@ pub enum Refusal {
     Username(UsernameError),
     /// The date in the body is no date of birth.
     Date(DateError),
-    /// Nobody of this name was saved.
+    /// No user of this name is saved.
     UnknownUser,
     /// The store gave no answer.
     Store(StoreError),
     /// The store was not reached yet.
     Starting,
-    /// The service is about to end.
+    /// The service is shutting down.
     Draining,
 }
 
@@ -101,7 +101,7 @@ pub struct Router {
     pub store: Store,
     /// Whose midnight separates today from tomorrow.
     pub time_zone: TimeZone,
-    /// Whether the service is about to end.
+    /// Whether the service is shutting down.
     pub lifecycle: Lifecycle,
 }
 
@@ -129,12 +129,12 @@ impl Router {
     }
 
     /// Says whether the balancer may send requests here: from the first contact with the store until the drain
-    /// begins, whatever the store does afterwards. If it followed the database, a failover would take every host
+    /// begins. Afterwards it does not depend on the store: during a failover, the balancer would take every host
     /// out of service at once.
     ///
     /// # Errors
     ///
-    /// The service has not reached the store yet, or is about to end.
+    /// The service has not reached the store yet, or is shutting down.
     pub fn health(&self) -> Result<Outcome, Refusal> {
         if self.lifecycle.is_draining() {
             Err(Refusal::Draining)

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// The variables that are written, with the names of their files.
 pub const FILES: [(&str, &str); 2] = [("DATABASE_PASSWORD", "database-password"), ("DATABASE_CA", "database-ca")];
 
-/// Nobody but the owner reads, and nobody writes.
+/// Only the owner reads the files, and nobody writes them.
 const MODE: u32 = 0o400;
 
 /// What is to be written, where, and for whom.

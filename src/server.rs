@@ -25,14 +25,14 @@ use crate::metrics::ConnectionMetrics;
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;
 
-/// What the kernel may keep of what a client has sent, and as much of what it has not read. The kernel doubles the number, for its
-/// own records. Left alone it grows to megabytes for a client that asks and does not read; a request and an answer are smaller.
+/// The size of each connection's receive buffer and of its send buffer. The kernel doubles it for its own records. Without a limit,
+/// they grow to megabytes for a client that sends requests and reads no answers. A request and an answer are smaller.
 const BUFFER: usize = 16 * 1024;
 
-/// How long to wait when no connection can be accepted: file descriptors have run out.
+/// How long to wait after a connection could not be accepted: there are no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections over the limit that are being told so at the same time; more are just closed.
+/// How many connections over the limit get a 503 at the same time. Any more are closed without an answer.
 pub const MAX_REFUSALS: usize = 256;
 
 /// Serves connections with one handler and within the same bounds, on as many threads as call [`Server::serve`].
@@ -42,7 +42,7 @@ pub struct Server<H> {
     lifecycle: Lifecycle,
     open: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
-    /// Those that may have to give up their place, the oldest first.
+    /// The open connections that a new one may replace, the oldest first.
     replaceable: Option<Mutex<VecDeque<AbortHandle>>>,
     metrics: ConnectionMetrics,
 }
@@ -54,7 +54,7 @@ pub struct Server<H> {
 /// The address is taken, or not this host's.
 pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // So that a restart does not wait for the connections of the last run to be forgotten.
+    // A restart must not wait until the kernel has forgotten the connections of the last run.
     socket.set_reuseaddr(true)?;
     bound_buffers(&socket)?;
     socket.bind(address)?;
@@ -65,7 +65,7 @@ pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
 ///
 /// # Errors
 ///
-/// It is no socket.
+/// `listener` is not a socket.
 pub fn bound_buffers(listener: &impl AsFd) -> io::Result<()> {
     let socket = SockRef::from(listener);
     socket.set_send_buffer_size(BUFFER)?;
@@ -78,8 +78,8 @@ impl<H: Answer> Server<H> {
         Arc::new(Self::with(handler, limits, lifecycle, metrics))
     }
 
-    /// A server that serves for ever, and on which a connection over the limit takes the place of the oldest one: whoever holds
-    /// places keeps nobody out.
+    /// A server that never closes. A connection over the limit replaces the oldest one, so that a client that holds connections
+    /// locks nobody out.
     pub fn for_operators(handler: H, limits: Limits) -> Arc<Self> {
         let server = Self::with(handler, limits, Lifecycle::new(), ConnectionMetrics::default());
         Arc::new(Self { replaceable: Some(Mutex::default()), ..server })
@@ -123,7 +123,7 @@ impl<H: Answer> Server<H> {
                 }
             }
         }
-        // Clients in the backlog were told that they are connected: they get their answer too.
+        // The kernel has told clients in the backlog that they are connected: they get an answer, too.
         let listener = listener.into_std()?;
         while let Ok((stream, _)) = listener.accept() {
             stream.set_nonblocking(true)?;
@@ -176,7 +176,7 @@ impl<H: Answer> Server<H> {
     }
 }
 
-/// Whether accepting failed for a client that left meanwhile, which says nothing of the next one.
+/// Whether only this connection failed, because its client has left. The next one may succeed.
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -5,7 +5,9 @@ mod postgres;
 mod queue;
 mod whole;
 
-use std::fmt;
+use std::sync::Arc;
+
+use thiserror::Error;
 
 use crate::config::{Config, StoreConfig};
 use crate::domain::{DateOfBirth, UserKey};
@@ -26,9 +28,9 @@ pub struct Store {
 #[derive(Clone)]
 enum Kind {
     /// One file on this host.
-    Embedded(EmbeddedStore),
+    Embedded(Arc<EmbeddedStore>),
     /// PostgreSQL, over the network.
-    Postgres(PostgresStore),
+    Postgres(Arc<PostgresStore>),
 }
 
 /// What a read found.
@@ -36,7 +38,7 @@ enum Kind {
 pub struct Reading {
     /// The user's date of birth; `None` if there is no such user.
     pub date_of_birth: Option<DateOfBirth>,
-    /// Who said so.
+    /// Which server it comes from.
     pub source: Source,
 }
 
@@ -50,33 +52,42 @@ pub enum Source {
 }
 
 /// Why the store gave no answer. Each may pass: the request can be tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum StoreError {
-    /// As many requests wait as may.
+    /// The queue is full.
+    #[error("too many requests wait for the database: try again in a moment")]
     QueueFull,
     /// Nothing answered a read within the patience.
+    #[error("the database did not answer in time: try again")]
     OutOfPatience,
     /// Nothing answered a write within the patience. It may have happened all the same.
+    #[error("the database did not answer in time, and this may have been saved: try again")]
     OutcomeUnknown,
     /// Only replicas answered, and none of them knows the user (yet).
+    #[error("no primary is reachable, and no replica has this user: try again in a moment")]
     UnknownToReplica,
     /// The store cannot read this user's row.
+    #[error("the database cannot read this user: save the date of birth again")]
     Unreadable,
-    /// The store refused this user's row and took its neighbours.
+    /// The store refused this user's row, but not the others of its batch.
+    #[error("the database refused to save this user: try again later")]
     Rejected,
     /// The store cannot be used now.
+    #[error("the database is unavailable: try again in a moment")]
     Unavailable,
 }
 
 impl Store {
-    /// Opens the store that the configuration names. PostgreSQL may be absent yet: it is waited for.
+    /// Opens the store that the configuration names. This does not wait for PostgreSQL, which may still be absent.
     ///
     /// # Errors
     ///
     /// One sentence that says why the embedded store's file cannot be opened.
     pub fn open(config: &Config, metrics: &StoreMetrics) -> Result<Self, String> {
         let kind = match &config.store {
-            StoreConfig::Embedded(directory) => Kind::Embedded(EmbeddedStore::open(directory, config, metrics)?),
+            StoreConfig::Embedded(directory) => {
+                Kind::Embedded(Arc::new(EmbeddedStore::open(directory, config, metrics)?))
+            }
             StoreConfig::Postgres(database) => Kind::Postgres(PostgresStore::start(database, config, metrics)),
         };
         Ok(Self { kind, metrics: metrics.clone() })
@@ -143,19 +154,3 @@ impl StoreError {
         }
     }
 }
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::QueueFull => "too many requests wait for the database: try again in a moment",
-            Self::OutOfPatience => "the database did not answer in time: try again",
-            Self::OutcomeUnknown => "the database did not answer in time, and this may have been saved: try again",
-            Self::UnknownToReplica => "no primary is reachable, and no replica has this user: try again in a moment",
-            Self::Unreadable => "the database cannot read this user: save the date of birth again",
-            Self::Rejected => "the database refused to save this user: try again later",
-            Self::Unavailable => "the database is unavailable: try again in a moment",
-        })
-    }
-}
-
-impl std::error::Error for StoreError {}

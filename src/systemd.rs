@@ -15,11 +15,11 @@ use crate::config::Manager;
 /// The number of the first descriptor that is passed.
 const FIRST_DESCRIPTOR: usize = 3;
 
-/// How soon a message is sent again to a service manager that does not read.
+/// How soon a message is sent again if the service manager has no room for it.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// How often the watchdog is fed at most and at least.
-const FEEDING: (Duration, Duration) = (Duration::from_millis(10), Duration::from_mins(1));
+/// The shortest and the longest time between two reports to the watchdog.
+const REPORTS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_mins(1));
 
 /// Takes the listening sockets that the service manager passed.
 ///
@@ -40,30 +40,30 @@ pub fn inherited_listeners(manager: &Manager) -> Result<Vec<TcpListener>, String
     (0..count).map(take).collect()
 }
 
-/// Says that requests are accepted, and from then on that the service is alive: three times an interval of the watchdog,
-/// as long as every serving thread does its work.
+/// Reports that requests are accepted. From then on it reports that the service is alive, three times per watchdog interval, as
+/// long as every serving thread works.
 pub async fn report(manager: Manager, threads: Vec<Handle>) {
     let Some(address) = &manager.notify else { return };
     while is_full(send(address, "READY=1")) {
         sleep(RETRY).await;
     }
     let Some(patience) = manager.watchdog else { return };
-    let mut ticks = interval((patience / 3).clamp(FEEDING.0, FEEDING.1));
+    let mut ticks = interval((patience / 3).clamp(REPORTS.0, REPORTS.1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         for thread in &threads {
-            // A thread that hangs leaves this waiting, and the watchdog bites.
+            // For a thread that hangs this waits for ever, and the service manager restarts the service.
             if thread.spawn(async {}).await.is_err() {
                 return;
             }
         }
-        // A service manager that misses one hears the next.
+        // If the service manager misses one, it gets the next.
         let _ = send(address, "WATCHDOG=1");
     }
 }
 
-/// Says that the drain has begun, if the service manager listens.
+/// Reports that the drain has begun, if there is a service manager.
 pub fn stopping(manager: &Manager) {
     if let Some(address) = &manager.notify {
         is_full(send(address, "STOPPING=1"));

@@ -26,7 +26,7 @@ const PACE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_s
 /// Clears the line of a terminal.
 const CLEAR: &str = "\r\x1b[K";
 
-/// What a write beyond the limit of a file's size raises. Handled, the write fails instead.
+/// The signal of a write beyond the limit of a file's size. If it is handled, only the write fails.
 const SIGXFSZ: i32 = 25;
 
 /// Writes all users to the file, or to standard output.
@@ -122,7 +122,7 @@ async fn replace(path: &Path, snapshot: &mut Snapshot, progress: &mut Progress<'
         _ = interrupt.recv() => Err(io::Error::other("stopped by SIGINT")),
         _ = hangup.recv() => Err(io::Error::other("stopped by SIGHUP")),
     };
-    // Nobody is to take a part for an export.
+    // An incomplete file must not be taken for an export.
     written.inspect_err(|_| drop(fs::remove_file(&beside)))
 }
 

@@ -296,17 +296,19 @@ def main():
     module = AnsibleModule(arguments, supports_check_mode=True)
     given = module.params
     if not os.path.exists(f"{given['data']}/global/pg_control"):
-        module.exit_json(changed=False, empty=True, timelines=[], digests={}, transactions=0)
+        # What is left of a copy that broke off: the control file comes last.
+        partial = os.path.isdir(given["data"]) and bool(os.listdir(given["data"]))
+        module.exit_json(changed=False, empty=True, partial=partial, timelines=[], digests={}, transactions=0)
     with tempfile.TemporaryDirectory() as scratch:
         try:
             host = Host(given["data"], given["binaries"], given["archive"], scratch)
-            found = {"empty": False, "system": host.control["system"], "timelines": host.chain}
+            found = {"empty": False, "partial": False, "system": host.control["system"], "timelines": host.chain}
             if given["action"] == "digests":
                 found["digests"] = {str(end): host.digest(end) for end in given["ends"]}
             if given["action"] == "count":
                 found["transactions"] = host.committed(given["beyond"])
         except (Unreadable, OSError) as error:
-            module.exit_json(changed=False, empty=False, unreadable=str(error), timelines=[], digests={}, transactions=None)
+            module.exit_json(changed=False, empty=False, partial=True, unreadable=str(error), timelines=[], digests={}, transactions=None)
     module.exit_json(changed=False, **found)
 
 

@@ -30,8 +30,7 @@ pub fn run(input: &[u8]) {
         let (_, value) = environment.iter().find(|(key, _)| *key == name)?;
         Some(if reads_file(name) { path.clone().into() } else { (*value).into() })
     };
-    if let Err(error) = config::parse(args.into_iter().map(Into::into), &lookup) {
-        let text = error.to_string();
+    if let Err(text) = config::parse(args.into_iter().map(Into::into), &lookup) {
         assert_eq!(text.trim_end().lines().count(), 1, "{text:?}");
         assert!(text.contains(": "), "{text:?}");
     }

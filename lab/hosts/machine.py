@@ -88,11 +88,23 @@ class Machine(nspawn.Host):
         features = f"root_owner={owner.st_uid}:{owner.st_gid},lazy_itable_init=1,lazy_journal_init=1"
         # Few inodes, and their tables never zeroed in the background: the image stays small.
         nspawn.run("mkfs.ext4", "-q", "-m", "0", "-i", "262144", "-E", features, self.volume)
+        nspawn.run("tune2fs", "-E", "mount_opts=noinit_itable", self.volume)
 
     def volumes(self):
         if not self.volume.exists():
             return ""
-        return f"mkdir -p {self.tree}/{DATA} && mount -o loop,discard,noinit_itable {self.volume} {self.tree}/{DATA} &&"
+        data = f"{self.tree}/{DATA}"
+        return f"mkdir -p {data} && mount -o loop,discard {self.volume} {data} && device=$(findmnt --noheadings --output=SOURCE {data}) &&"
+
+    def joins(self):
+        # A host sees its disks.
+        return super().joins() + (' --bind="$device"' if self.volume.exists() else "")
+
+    def enlarge(self, size):
+        """Gives the data volume another size while the host runs, as a cloud does: the kernel sees it, and the file system is what it was."""
+        nspawn.run("truncate", "--size", size, self.volume)
+        device = nspawn.run("losetup", "--noheadings", "--output=NAME", "--associated", self.volume).stdout.strip()
+        nspawn.run("losetup", "--set-capacity", device)
 
     def know(self, names):
         """Writes the names that a cloud's name service would resolve."""

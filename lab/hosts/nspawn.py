@@ -46,6 +46,13 @@ def wait_until(condition, what, deadline=30):
         time.sleep(max(0.02, time.monotonic() - begun))
 
 
+def children(process):
+    """The processes that a process has started; none if it has ended meanwhile."""
+    with contextlib.suppress(OSError):
+        return pathlib.Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return []
+
+
 def cgroup_roots():
     """The cgroup hierarchies a host needs, whether this machine has the old layout, the unified one, or both."""
     for line in pathlib.Path("/proc/mounts").read_text().splitlines():
@@ -234,12 +241,13 @@ class Host:
     def start(self):
         # The mount namespace is the host's own, so the overlay goes when the host does.
         layers = f"lowerdir={self.rootfs},upperdir={self.folder}/upper,workdir={self.folder}/work"
-        script = (
-            f"mount -t overlay overlay -o {layers} {self.tree} && {self.volumes()} exec systemd-nspawn --quiet --boot"
-            f" --directory={self.tree} --machine={self.name} --hostname={self.name}"
+        boot = (
+            f"systemd-nspawn --quiet --boot --directory={self.tree} --machine={self.name} --hostname={self.name}"
             f" {self.joins()} --register=no --keep-unit --console=passive"
             " --link-journal=no --resolv-conf=off --timezone=off"
         )
+        # It exits with 133 where the host reboots itself.
+        script = f"mount -t overlay overlay -o {layers} {self.tree} && {self.volumes()} while {boot}; [ $? = 133 ]; do :; done"
         with (self.folder / "console").open("ab") as console:
             self.process = self.owner.spawn(
                 *("unshare", "--mount", "sh", "-c", script),
@@ -268,7 +276,7 @@ class Host:
     def _init(self):
         if self.process.poll() is not None:
             raise Failed(f"{self.name} did not start:\n{(self.folder / 'console').read_text(errors='replace')}")
-        for child in pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+        for child in (own for nspawn in children(self.process.pid) for own in children(nspawn)):
             with contextlib.suppress(OSError):
                 status = pathlib.Path(f"/proc/{child}/status").read_text()
                 # Other processes come and go: mount, and helpers of systemd-nspawn.

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import time
 
@@ -101,10 +102,41 @@ def test_two_histories_with_the_same_timeline_number_are_told_apart(whole, clien
     assert copied == before.keys() - {killed.name}
 
 
-def put_aside(cluster):
-    """How many old databases each host of region a keeps."""
-    count = "find /var/lib/postgresql -maxdepth 2 -name 'a.2*' | wc -l"
-    return {place.name: int(cluster.ssh(place.name, count)) for place in plan.databases("a")}
+def put_aside(cluster, region="a"):
+    """How many old databases each host of a region keeps."""
+    count = f"find /var/lib/postgresql -maxdepth 2 -name '{region}.2*' | wc -l"
+    return {place.name: int(cluster.ssh(place.name, count)) for place in plan.databases(region)}
+
+
+@pytest.mark.long
+def test_a_rejoin_that_gave_up_during_a_copy_continues_with_that_copy(whole):
+    """The copy of one host takes longer than the first run waits: the second run waits for it, and does not copy again."""
+    slow = "systemd-run --quiet sh -c 'until pkill -STOP --exact pg_basebackup; do sleep 0.01; done'"
+    whole.ssh("b-db3", slow)
+    first = play(whole, "rejoin.yml", "-e", "target_region=b", "-e", "region_copy=true", "-e", "region_patience=20")
+    assert first.returncode != 0
+    before = put_aside(whole, "b")
+    whole.ssh("b-db3", "systemd-run --quiet --on-active=25 pkill -CONT --exact pg_basebackup")
+    second = play(whole, "rejoin.yml", "-e", "target_region=b")
+    assert second.returncode == 0, second.stdout
+    assert "wait for the copies of" in flat(second)
+    assert put_aside(whole, "b") == before
+    the_same_everywhere(whole)
+
+
+@pytest.mark.long
+def test_a_region_with_a_copy_that_broke_off_rejoins(whole):
+    """The power of a host fails during its copy: what is there is no database, and Patroni refuses to copy over it."""
+    data = f"/var/lib/postgresql/{plan.POSTGRESQL}/b"
+    whole.ssh("b-db3", f"systemd-run --quiet sh -c 'until [ -e {data}/global ] && pkill -STOP --exact pg_basebackup; do sleep 0.01; done'")
+    first = play(whole, "rejoin.yml", "-e", "target_region=b", "-e", "region_copy=true", "-e", "region_patience=20")
+    assert first.returncode != 0
+    whole.machines["b-db3"].kill()
+    whole.machines["b-db3"].boot()
+    part = whole.ssh("b-db3", f"find {data}")
+    assert "/global" in part and "pg_control" not in part
+    whole.playbook("rejoin.yml", "-e", "target_region=b")
+    the_same_everywhere(whole)
 
 
 def part(cluster, client):
@@ -193,6 +225,25 @@ def test_a_clock_that_is_behind_decides_nothing(whole, client):
         ledger.goes_on()
     assert ledger.failed("PUT") == []
     regions.rejoin(whole, "a")
+    back_to_a(whole)
+
+
+@pytest.mark.long
+def test_a_failback_rewinds_replicas_that_received_more_than_the_other_region(whole, client):
+    """The primary writes records until it ends: its replicas have them at once, the other region 20 ms later, or never."""
+    message = "pg_logical_emit_message(false, 'test', 'more', true)"
+    talk = f"do $$ begin for turn in 1..60000 loop perform {message}; perform pg_sleep(0.001); end loop; end $$"
+    begun = whole.ssh("a-db1", "date +%s").strip()
+    psql = f"systemd-run --quiet --uid=postgres --working-directory=/ psql -X -c {shlex.quote(talk)}"
+    whole.ssh(whole.leader("a"), psql)
+    with client("a") as ledger:
+        whole.playbook("failback.yml", "-e", "target_region=b")
+        ledger.goes_on()
+    ahead = f"journalctl --unit patroni --since=@{begun} --output=cat --grep='before current recovery point' --lines=1 --quiet || true"
+    assert [place.name for place in plan.databases("a") if whole.ssh(place.name, ahead)], "no replica was ahead: the test shows nothing"
+    assert ledger.failed("PUT") == []
+    assert ledger.lost("b") == []
+    the_same_everywhere(whole)
     back_to_a(whole)
 
 

@@ -59,6 +59,7 @@ def region(gate, settings, roles=SILENT, epoch=0, first=True, others=("10.1.1.11
 )
 def test_patroni_starts_only_where_that_cannot_make_a_second_primary(gate, monkeypatch, tmp_path, seen, starts, reason):
     monkeypatch.setattr(gate, "DECIDED", tmp_path / "decided")
+    monkeypatch.setattr(gate, "DECIDED_ONCE", tmp_path / "once")
     go, said = region(gate, **seen).decide()
     assert (go, reason in said) == (starts, True), said
 
@@ -68,6 +69,55 @@ def test_patroni_starts_where_an_operator_decided_so(gate, monkeypatch, tmp_path
     monkeypatch.setattr(gate, "DECIDED", tmp_path / "decided")
     gate.DECIDED.touch()
     assert region(gate, settings, LEADS, 9).decide()[0]
+
+
+class StoodDown(Exception):
+    """What a test sees of a region that stands down."""
+
+
+@pytest.fixture
+def watching(gate, monkeypatch, tmp_path):
+    """One round of the watch on a primary, beside a region that was promoted later."""
+    for name in ("DECIDED", "DECIDED_ONCE"):
+        monkeypatch.setattr(gate, name, tmp_path / name)
+
+    def look(settings, roles=LEADS, epoch=8):
+        seen = region(gate, settings, roles, epoch, peers_run=True)
+        seen.stand_down = lambda: (_ for _ in ()).throw(StoodDown)
+        seen.look_after()
+
+    return look
+
+
+def test_the_decision_of_a_killed_playbook_lets_patroni_start(gate, watching):
+    gate.DECIDED_ONCE.touch()
+    assert region(gate, {"region_epoch": 7}, SILENT).decide()[0]
+
+
+@pytest.mark.parametrize("settings", [{}, None])
+def test_the_decision_of_a_playbook_holds_until_the_new_cluster_is_there(gate, watching, settings):
+    gate.DECIDED_ONCE.touch()
+    watching(settings)
+    assert gate.DECIDED_ONCE.exists()
+
+
+@pytest.mark.parametrize("settings", [{"region_epoch": 9}, STANDBY])
+def test_the_decision_of_a_killed_playbook_ends_when_the_new_cluster_is_there(gate, watching, settings):
+    gate.DECIDED_ONCE.touch()
+    watching(settings)
+    assert not gate.DECIDED_ONCE.exists()
+
+
+def test_a_region_with_the_decision_of_a_killed_playbook_stands_down_for_one_that_was_promoted_later(gate, watching):
+    gate.DECIDED_ONCE.touch()
+    with pytest.raises(StoodDown):
+        watching({"region_epoch": 7})
+
+
+def test_a_region_does_not_stand_down_against_the_decision_of_an_operator(gate, watching):
+    gate.DECIDED.touch()
+    watching({"region_epoch": 7})
+    assert gate.DECIDED.exists()
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,21 @@
 """The lock that keeps two runs of playbooks off a host: it dies with the connection of its holder."""
 
+import argparse
 import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import types
 
 import pytest
 
+from lab import cli
 from lab.hosts import nspawn
+from lab.hosts.cluster import Unusable
 from tools import TOP
 
 PROGRAM = TOP / "ansible/roles/lock/files/playbook-lock"
@@ -110,6 +115,28 @@ def test_the_play_before_a_playbook_says_in_one_sentence_who_holds_a_host(connec
     assert play(runs[1], "--check")[0] == 0
     code, said = play(runs[2], "-e", "lock_break=ada")
     assert code == 0 and runs[0].process.wait(10) != 0, said
+
+
+def test_on_the_cluster_of_this_machine_a_playbook_takes_the_same_lock(connect, tmp_path, monkeypatch):
+    """`./dev cluster play` before a cluster whose hosts are this one: it runs `./dev play` with the cluster's inventory."""
+    (tmp_path / "inventory.yml").write_text(INVENTORY)
+    (tmp_path / "password").write_text("unused")
+    first, second = connect(), connect()
+    assert first.ask("ada on a laptop (site.yml)")[0] == 0
+
+    def operator(*command, env):
+        (tmp_path / "run").write_text(f"exec env -i {shlex.join([f'{name}={value}' for name, value in env.items()] + list(map(str, command)))}\n")
+        second.process.stdin.write(f"sh {tmp_path}/run >{tmp_path}/said 2>&1 </dev/null; echo $?\n")
+        second.process.stdin.flush()
+        return subprocess.CompletedProcess(command, int(second.process.stdout.readline()))
+
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PLAYBOOK_LOCK": str(tmp_path / "lock")}
+    secrets = types.SimpleNamespace(vault_password=tmp_path / "password")
+    cluster = types.SimpleNamespace(operator=operator, environment=lambda: environment, inventory=tmp_path / "inventory.yml", credentials=secrets)
+    monkeypatch.setattr(cli, "current", lambda: cluster)
+    with pytest.raises(Unusable, match=r"switchover\.yml failed"):
+        cli.play(argparse.Namespace(playbook="switchover.yml", arguments=["-e", "target_region=a"]))
+    assert "a-db1 is held by ada on a laptop (site.yml) since" in (tmp_path / "said").read_text()
 
 
 def test_a_playbook_that_did_not_come_by_ssh_is_refused(tmp_path):

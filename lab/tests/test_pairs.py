@@ -82,6 +82,7 @@ def test_equal_members_break_no_promise(judged):
         ({"leader of a": None}, "not one primary, but none"),
         ({("a-db2", promises.EPOCH): "4"}, "region a has several epochs: 4, 5"),
         ({("b-db1", promises.EPOCH): "6"}, "region b is of a later epoch than region a, which takes writes"),
+        ({("a-db2", promises.UNDECIDED): "f"}, "a-db2 keeps the decision of a playbook"),
     ],
 )
 def test_a_member_that_differs_is_named(judged, differing, sentence):

@@ -160,6 +160,35 @@ def test_a_zone_that_is_cut_off_with_the_primary_costs_no_acknowledged_write_and
     assert beyond_the_fork(whole, "a") == []
 
 
+@pytest.mark.long
+def test_a_commit_waits_for_a_second_copy_which_the_other_region_may_hold(whole, client):
+    primary = whole.leader("a")
+    replicas = [place.name for place in plan.databases("a") if place.name != primary]
+    others = [place.name for place in plan.databases("b")]
+    with client("a") as ledger:
+        stop(whole, replicas)
+        ledger.goes_on()
+        stop(whole, others)
+        nspawn.wait_until(lambda: whole.sql("a", "select count(*) from pg_stat_replication") == ["0"], "no standby is connected")
+        alone = time.monotonic()
+        commit = "timeout 20 runuser -u postgres -- psql -X -c \"select pg_logical_emit_message(true, 'test', 'alone')\""
+        assert whole.operator(*whole.ssh_command(primary, commit), capture_output=True, timeout=60).returncode == 124
+        back = time.monotonic()
+        for host in (*replicas, *others):
+            whole.ssh(host, "systemctl start patroni")
+        ledger.goes_on(120)
+    # Answers of writes that were confirmed before may still have been on their way.
+    assert [end for end in ledger.ends() if alone + 5 < end < back] == []
+    assert ledger.lost("a") == []
+    for region in whole.regions():
+        whole.wait_until_whole(region)
+
+
+def stop(cluster, hosts):
+    for host in hosts:
+        cluster.ssh(host, "systemctl stop patroni")
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

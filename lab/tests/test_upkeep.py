@@ -6,7 +6,9 @@ import subprocess
 import pytest
 
 from lab.hosts import nspawn, plan
-from lab.trials import versions
+from lab.hosts.credentials import Credentials
+from lab.trials import promises, versions
+from lab.trials.fault import ETCDCTL
 from test_region import etcd, recap, survives
 
 SOURCES = "/etc/apt/sources.list.d/cluster.sources"
@@ -215,3 +217,27 @@ def test_an_etcd_that_lost_its_data_is_rebuilt_and_the_region_has_failover_again
     assert ledger.lost(region) == []
     whole.machines[primary].kill()
     nspawn.wait_until(lambda: whole.leader(region) not in (None, primary), "another host takes over", 120)
+
+
+@pytest.mark.long
+def test_a_new_authority_beside_the_old_one_costs_no_request_and_no_etcd(whole, region, client, tmp_path):
+    """The first two steps of the page, and then back: the object stores here have certificates of the old authority alone."""
+    old, new = whole.credentials, Credentials(tmp_path / "authority", whole.inventory, whole.venv)
+    new.folder.mkdir()
+    new._authority()
+    with client(region) as ledger:
+        for step, (first, second, signs, renew) in enumerate(((old, new, old, 30), (new, old, new, 10000), (old, new, old, 10000)), 1):
+            both = tmp_path / f"authorities-{step}.crt"
+            both.write_text(first.ca.read_text() + second.ca.read_text())
+            settings = {"certificates_ca_file": both, "certificates_ca_key_file": signs.ca_key, "certificates_renew_days": renew}
+            whole.playbook("site.yml", *(f"--extra-vars={name}={value}" for name, value in settings.items()))
+            for host in DATABASES:
+                # Of both, the second alone has signed what the host shows in step 2.
+                write(whole, host, "/run/signs.crt", signs.ca.read_text())
+                whole.ssh(host, "openssl verify -CAfile /run/signs.crt /etc/ssl/cluster/host.crt")
+                whole.ssh(host, f"{ETCDCTL} endpoint health")
+        whole.playbook("site.yml")
+        ledger.goes_on()
+    print(ledger.figures())
+    assert ledger.failed("PUT") == ledger.failed("GET") == []
+    assert promises.broken(whole) == []

@@ -84,7 +84,10 @@ class Failbacks:
         step = killed(self.cluster, "failback.yml", self.random.randrange(STEPS), f"target_region={target}")
         for again in range(1, TRIES + 1):
             done = regions.attempt(self.cluster, "failback.yml", f"target_region={target}")
-            if done.returncode == 0:
+            if done.returncode != 0:
+                refused = next((line.strip() for line in done.stdout.splitlines() if line.startswith(("fatal:", "[ERROR]"))), "no reason was printed")
+                print(f"  killed at '{step}', then: {refused[:300]}", flush=True)
+            else:
                 return f"killed at '{step}', done after {again} more"
         raise nspawn.Failed(f"killed at '{step}', and failed {TRIES} times after that:\n{done.stdout}")
 

@@ -86,13 +86,13 @@ class Kills:
                     playing.linger(part * self.took[number])
                 trial["task"] = f"{len(playing.tasks)}: {playing.tasks[-1][1]}"
                 MANNERS[manner](playing)
-                again = self.play(runs)
+                again = self.play(runs, *self.subject.again())
                 if again.wait() != 0:
                     # It may refuse what is still on its way, as an operator reads; then it is run when that has arrived.
                     trial["refused"] = again.reason()
                     self.settle()
-                    again = self.play(runs)
-                trial["again"] = again.wait()
+                    again = self.play(runs, *self.subject.again())
+                trial |= {"again": again.wait(), "with": again.name}
                 if trial["again"] != 0:
                     trial["broken"].append(f"a further run failed: {again.reason()}")
                 ledger.goes_on()
@@ -122,9 +122,10 @@ class Kills:
             for region in self.cluster.regions():
                 self.cluster.wait_until_whole(region, SETTLE_S)
 
-    def play(self, runs):
-        """Starts the playbook and notes the run."""
-        runs.append(Playing(self.cluster, self.subject.file, *self.subject.settings).start())
+    def play(self, runs, file=None, settings=()):
+        """Starts the playbook, or another one, and notes the run."""
+        file, settings = (file, settings) if file else (self.subject.file, self.subject.settings)
+        runs.append(Playing(self.cluster, file, *settings).start())
         return runs[-1]
 
 
@@ -135,7 +136,7 @@ def summary(trial):
     if "refused" in trial:
         second = f"was refused ({trial['refused']}), the third {second}"
     cost = f"write gap {trial['gap']} s, {trial['writes_failed']} writes failed, {trial['lost']} lost" if "gap" in trial else "nothing measured"
-    return f"{trial['playbook']} {trial['manner']} at task {trial['task']}; the second run {second}; {cost}"
+    return f"{trial['playbook']} {trial['manner']} at task {trial['task']}; the second run ({trial['with']}) {second}; {cost}"
 
 
 def run(cluster, options, tell):

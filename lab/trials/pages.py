@@ -54,6 +54,7 @@ ALERTS = {
 
 # These change what a cluster is for longer than a page should: the tests named run what they say.
 DEAD_REGION = "test_two_regions.py::test_a_dead_region_is_replaced_waits_when_it_returns_and_leads_again"
+ASIDE = "test_aside.py::test_rows_as_of_a_time_are_read_aside_copied_back_and_nothing_is_left"
 MAJOR = "test_version.py::test_a_major_upgrade_costs_no_request_and_has_a_way_back"
 BY_TEST = {
     "failback": DEAD_REGION,
@@ -62,11 +63,15 @@ BY_TEST = {
     "decide-region": DEAD_REGION,
     "etcd-rebuild": "test_upkeep.py::test_an_etcd_that_lost_its_data_is_rebuilt_and_the_region_has_failover_again",
     "restore": "test_backup.py::test_a_region_lost_with_its_bucket_is_replaced_saved_and_restored_to_a_point_in_time",
+    "restore-aside": ASIDE,
+    "alerts/restore-aside": ASIDE,
     "major-upgrade": MAJOR,
     "major-switch": MAJOR,
     "major-finish": MAJOR,
     "restart": "test_delivered.py::test_hosts_that_wait_for_a_restart_get_it_in_rolling_order_without_a_failed_request",
     "alerts/role-settings": "test_trust.py::test_a_stolen_service_password_stops_writes_only_until_site_runs",
+    "upgrade-packages": "test_upgrades.py::test_an_upgrade_of_all_packages_costs_no_request_though_it_is_killed_half_way",
+    "alerts/upgrades": "test_upgrades.py::test_a_host_that_asks_for_a_reboot_gets_one_alone_and_its_alert_ends",
     "resize": "test_resize.py::test_each_host_is_stopped_alone_the_primary_last_and_no_request_fails",
     "alerts/pages": "test_backup.py::test_damaged_pages_are_found_and_a_backup_of_them_is_never_chosen",
     "alerts/backup-damaged": "test_backup.py::test_what_is_damaged_or_missing_in_a_bucket_is_noticed",

@@ -30,6 +30,10 @@ class Subject:
     def begin(self):
         """What happens under load before the playbook: why it is run."""
 
+    def again(self):
+        """What is run after a kill, as the page says: a playbook and its settings."""
+        return self.file, self.settings
+
     def afterwards(self):
         """Brings it back, when the playbook has come to its end."""
 
@@ -156,7 +160,47 @@ class Failback(Subject):
         regions.fail_back(self.cluster, HOME)
 
 
+class Restore(Subject):
+    """Region a is restored to the latest point, and region b rebuilt from it. What had not reached the bucket is not carried."""
+
+    name, settings, refuses = "restore", (f"target_region={HOME}", "restore_target=latest"), True
+
+    def prepare(self):
+        found = f"sudo -u postgres pgbackrest --stanza={HOME} --repo=1 info"
+        if "full backup:" not in self.cluster.ssh(f"{HOME}-db1", found):
+            regions.play(self.cluster, "backup.yml", "backup_type=full")
+
+    def begin(self):
+        for machine in regions.hosts_of(self.cluster, HOME):
+            self.cluster.ssh(machine.name, "systemctl stop patroni")
+
+    def again(self):
+        if self.cluster.leader(HOME):
+            return "rejoin.yml", (f"target_region={OTHER}", "region_discard=all")
+        self.begin()
+        return super().again()
+
+    def afterwards(self):
+        for region in self.cluster.regions():
+            for machine in regions.hosts_of(self.cluster, region):
+                self.cluster.ssh(machine.name, f"rm -rf /var/lib/postgresql/{plan.POSTGRESQL}/{region}.2*")
+
+
 TABLE = {
     subject.name: subject
-    for subject in (Switchover, Backup, RestoreDrill, Site, SiteReplaces, MinorUpgrade, Rotate, AddHost, RemoveHost, FailoverRegion, Rejoin, Failback)
+    for subject in (
+        Switchover,
+        Backup,
+        RestoreDrill,
+        Site,
+        SiteReplaces,
+        MinorUpgrade,
+        Rotate,
+        AddHost,
+        RemoveHost,
+        FailoverRegion,
+        Rejoin,
+        Failback,
+        Restore,
+    )
 }

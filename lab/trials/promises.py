@@ -7,6 +7,8 @@ from lab.trials.fault import FAILURES
 
 ROWS = "select count(*) || ' rows, ' || coalesce(md5(string_agg(username || ' ' || date_of_birth, ',' order by username)), 'empty') from users"
 EPOCH = "select current_setting('dob_api.region_epoch', true)"
+# What lets a playbook make a new cluster: whether it is gone. The file holds nothing, so its size is null only where it is not there.
+UNDECIDED = "select size is null from pg_stat_file('/run/dob-api-region-decided-once', true)"
 PATIENCE_S = 60
 
 
@@ -19,7 +21,7 @@ def broken(cluster):
         for region in cluster.regions():
             cluster.wait_until_whole(region)
         primary = next(iter(leading.values()))
-        return [*contents(cluster, primary), *epochs(cluster, primary)]
+        return [*contents(cluster, primary), *epochs(cluster, primary), *decisions(cluster)]
     except FAILURES as error:
         return [f"the members cannot be compared: {error}"]
 
@@ -55,6 +57,12 @@ def epochs(cluster, primary):
     own = max(map(int, known[home]))
     later = [region for region, epochs in known.items() if region != home and max(map(int, epochs)) > own]
     return wrong + [f"region {region} is of a later epoch than region {home}, which takes writes" for region in later]
+
+
+def decisions(cluster):
+    """No host keeps a playbook's decision: its region would not stand down for another one."""
+    hosts = [place.name for region in cluster.regions() for place in cluster.places("database", region)]
+    return [f"{host} keeps the decision of a playbook" for host in hosts if asked(cluster, host, UNDECIDED) != "t"]
 
 
 def asked(cluster, host, statement):

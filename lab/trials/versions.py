@@ -50,12 +50,14 @@ def newer(cluster, package, publish=None):
         archive, tree = pathlib.Path(temporary, "files.tar"), pathlib.Path(temporary, "tree")
         info, debian = root / "var/lib/dpkg/info", tree / "DEBIAN"
         debian.mkdir(parents=True)
+        # A library may be there for several architectures.
+        own = package if (info / f"{package}.list").exists() else f"{package}:{architecture}"
         # Manuals and the like were left out of the file system.
-        files = [path for path in (info / f"{package}.list").read_text().splitlines() if path != "/." and os.path.lexists(f"{root}{path}")]
+        files = [path for path in (info / f"{own}.list").read_text().splitlines() if path != "/." and os.path.lexists(f"{root}{path}")]
         members = "".join(f".{path}\n" for path in files)
         nspawn.run("tar", "--create", f"--file={archive}", f"--directory={root}", "--no-recursion", "--files-from=-", input=members)
         nspawn.run("tar", "--extract", f"--file={archive}", f"--directory={tree}", "--preserve-permissions")
-        for file in info.glob(f"{package}.*"):
+        for file in info.glob(f"{own}.*"):
             if file.suffix not in (".list", ".md5sums"):
                 shutil.copy(file, debian / file.suffix[1:])
         (debian / "control").write_text(control)

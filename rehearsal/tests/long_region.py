@@ -20,7 +20,7 @@ def account(place):
 def test_a_region_is_applied_by_the_role_that_terraform_made_for_it(place, account):
     ended = story.apply(place, "primary")
     green(ended)
-    assert "Apply complete!" in ended.log
+    assert "Apply complete!" in ended.said
     (group,) = account.client("autoscaling", REGIONS["a"]).describe_auto_scaling_groups()["AutoScalingGroups"]
     assert group["AutoScalingGroupName"] == "dob-api-a" and account.states("a") == {"running"}
 

@@ -4,13 +4,13 @@ import json
 
 
 def red(ended, said):
-    """Stopped, by one sentence."""
+    """Stopped, by one sentence: the last line of the step that failed."""
     assert "failure" in ended.jobs.values(), ended.log[-3000:]
-    assert said in ended.log, ended.log[-3000:]
+    assert [line for line in ended.failed if said in line], ended.said[-3000:]
 
 
 def green(ended):
-    assert ended.green, ended.log[-6000:]
+    assert ended.green, ended.log[-3000:] + ended.said[-3000:]
 
 
 def stored(place, name, default=None):

@@ -5,10 +5,14 @@ The tests build on each other in the order of the file, as a release comes befor
 
 import json
 import re
+import urllib.request
 
+import boto3
+import botocore
 import pytest
 
-from rehearsal import story
+from rehearsal import act, story, workflows
+from rehearsal.place import ACCOUNT, CLOUD, REPOSITORY, SUBJECT
 from rehearsal.regions import REGIONS
 from shared import green, red, stored
 
@@ -44,6 +48,22 @@ def test_a_release_that_is_run_again_publishes_everything(place, account):
     assert all(any(name.endswith(kind) for name in release["assets"]) for kind in kinds), release["assets"]
     names = {f"dob-api-{place.version}-{arch}-1" for arch in ("amd64", "arm64")}
     assert all(names <= set(account.images(region)) for region in REGIONS.values())
+    notes = (place.origin / "CHANGELOG.md").read_text().partition(f"## {place.version} - ")[2].partition("\n## ")[0].partition("\n")[2]
+    assert len(notes) > 1000 and notes.strip() in release["body"]
+
+
+def test_a_release_that_is_published_is_never_changed(place, account):
+    before = stored(place, "releases.json")
+    environment = {**act.ENVIRONMENT, "GH_TOKEN": place.token, "GH_REPO": f"github.localhost/{REPOSITORY}"}
+    container = f"ghcr.io/{REPOSITORY}@sha256:{'0' * 64}"
+    script = f"""
+        mkdir /tmp/other && cd /tmp/other && echo other >file && sha256sum file >SHA256SUMS
+        cd /srv/origin && exec packaging/release v{place.version} /tmp/other {container}
+    """
+    as_runner = ("sudo", "--user=runner", "env", *(f"{name}={value}" for name, value in environment.items()))
+    ended = place.host.run(*as_runner, "bash", "-euc", script, check=False)
+    assert ended.returncode == 1 and f"the release v{place.version} is published already: it is never changed" in ended.stderr, ended
+    assert stored(place, "releases.json") == before
 
 
 def test_a_commit_that_is_not_on_main_is_not_released(place, account):
@@ -62,7 +82,7 @@ def test_an_index_is_signed_again_without_what_was_planted(place, account):
     s3.put_object(Bucket=bucket, Key="pool/main/dob-api_9.9_amd64.deb", Body=b"planted")
     ended = story.refresh(place)
     green(ended)
-    assert "pool/main/dob-api_9.9_amd64.deb is left out" in ended.log
+    assert "pool/main/dob-api_9.9_amd64.deb is left out" in ended.said
     assert s3.get_object(Bucket=bucket, Key="dists/stable/InRelease")["Body"].read() != before
     assert b"9.9" not in s3.get_object(Bucket=bucket, Key="dists/stable/main/binary-amd64/Packages")["Body"].read()
 
@@ -106,6 +126,43 @@ def test_a_deploy_into_an_environment_without_reviewers_changes_nothing(place, a
     assert list(ended.jobs) == ["guard"]
 
 
+@pytest.fixture(scope="module")
+def sts(place):
+    """The service that gives roles away, as it is asked without a key."""
+    return boto3.client("sts", region_name="eu-west-1", endpoint_url=CLOUD, config=botocore.config.Config(signature_version=botocore.UNSIGNED))
+
+
+def token(asked):
+    body = json.dumps({"audience": "sts.amazonaws.com", **asked}).encode()
+    return json.loads(urllib.request.urlopen("http://127.0.0.1/token", body).read())["value"]
+
+
+def taken(sts, role, bearer):
+    """Whether the bearer of a token takes a role."""
+    arn = f"arn:aws:iam::{ACCOUNT}:role/dob-api-workflow-{role}"
+    try:
+        return bool(sts.assume_role_with_web_identity(RoleArn=arn, RoleSessionName="test", WebIdentityToken=bearer))
+    except botocore.exceptions.ClientError as error:
+        assert error.response["Error"]["Code"] == "AccessDenied", error
+        return False
+
+
+# Ours, by the form of a subject that has numbers and by the older one; a fork; a repository that got our name later; one of another owner.
+@pytest.mark.parametrize(
+    ("subject", "ours"),
+    [(SUBJECT, True), (REPOSITORY, True), ("dob-api@1234/fork@9999", False), ("dob-api@1234/dob-api@9999", False), ("other/dob-api", False)],
+)
+def test_a_job_of_this_repository_takes_its_own_role_and_no_other(place, account, sts, subject, ours):
+    mine, place.settings["subject"] = place.settings["subject"], subject
+    place.save_settings()
+    tokens = {role: token(asked) for asked, role in workflows.takers()}
+    # A token of another repository is tried on the role of its own environment alone: every other role differs twice.
+    found = {(own, role) for own in tokens for role in (tokens if ours else [own]) if taken(sts, role, tokens[own])}
+    place.settings["subject"] = mine
+    place.save_settings()
+    assert len(tokens) == 7 and found == ({(role, role) for role in tokens} if ours else set())
+
+
 def test_another_repository_gets_no_role(place, account):
     mine, place.settings["subject"] = place.settings["subject"], "dob-api@1234/fork@9999"
     place.save_settings()
@@ -116,7 +173,18 @@ def test_another_repository_gets_no_role(place, account):
     assert "region-a" not in ended.jobs
 
 
-def test_a_deploy_brings_the_version_to_both_regions(place, account):
+def test_a_deploy_that_fails_in_the_second_region_leaves_it_alone(place, account):
+    before = account.running("a")
+    alarm = {"AlarmName": "dob-api-a-errors", "StateReason": "the rehearsal"}
+    account.client("cloudwatch", REGIONS["a"]).set_alarm_state(StateValue="ALARM", **alarm)
+    ended = story.deploy(place)
+    account.client("cloudwatch", REGIONS["a"]).set_alarm_state(StateValue="OK", **alarm)
+    red(ended, "these alarms ring, and would take it back at once: dob-api-a-errors")
+    assert (ended.jobs["region-b"], ended.jobs["region-a"]) == ("success", "failure")
+    assert account.running("a") == before and not set(account.running("b")) & set(before)
+
+
+def test_a_deploy_that_is_run_again_brings_the_version_to_both_regions(place, account):
     green(story.deploy(place))
     for letter, region in REGIONS.items():
         image = account.images(region)[f"dob-api-{place.version}-amd64-1"]["ImageId"]
@@ -170,7 +238,7 @@ def test_a_pull_request_gets_one_comment_for_the_plan_of_each_root_however_often
 def test_a_root_is_applied(place, account):
     ended = story.apply(place)
     green(ended)
-    assert "Apply complete!" in ended.log
+    assert "Apply complete!" in ended.said
 
 
 @pytest.mark.parametrize("role", ["plan", "infra", "release", "deploy", "drill", "database"])

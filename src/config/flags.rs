@@ -22,11 +22,11 @@ pub(super) struct Flags {
     pub(super) health: bool,
     /// Where secrets are to be written, and for whom.
     pub(super) secrets: Option<(PathBuf, u32)>,
-    /// What is to be made of a transfer, and its file.
+    /// The task of `export` or `import`, and its file.
     pub(super) transfer: Option<(MakeTransfer, Option<PathBuf>)>,
 }
 
-/// Which way users go.
+/// Makes the task of `export` or `import`.
 type MakeTransfer = fn(Transfer) -> Task;
 
 /// Every setting, in the order of the help text.

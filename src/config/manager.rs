@@ -2,7 +2,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::SocketAddr;
 use std::time::Duration;
 
-use super::ConfigError;
+use super::refusal;
 use super::value::Settings;
 
 /// Sockets that may be inherited.
@@ -11,19 +11,19 @@ const MOST_SOCKETS: u32 = 1024;
 /// What the service manager that started the service passed to it.
 #[derive(Clone, Debug)]
 pub struct Manager {
-    /// Where it waits for messages.
+    /// The socket on which it receives messages.
     pub notify: Option<SocketAddr>,
-    /// How long it bears silence.
+    /// How long it waits for a sign of life before it restarts the service.
     pub watchdog: Option<Duration>,
     /// What the inherited sockets are called, in their order.
     pub socket_names: Vec<String>,
 }
 
-pub(super) fn parse(settings: &Settings<'_>) -> Result<Manager, ConfigError> {
+pub(super) fn parse(settings: &Settings<'_>) -> Result<Manager, String> {
     let names = settings.find("LISTEN_FDNAMES")?.unwrap_or_default();
     let sockets = number(settings, "LISTEN_FDS")?;
     if sockets.is_some_and(|count| count > MOST_SOCKETS.into()) {
-        return Err(ConfigError::new("LISTEN_FDS", format_args!("pass at most {MOST_SOCKETS} sockets")));
+        return Err(refusal("LISTEN_FDS", format_args!("pass at most {MOST_SOCKETS} sockets")));
     }
     Ok(Manager {
         notify: settings.find("NOTIFY_SOCKET")?.as_deref().map(address).transpose()?,
@@ -32,26 +32,24 @@ pub(super) fn parse(settings: &Settings<'_>) -> Result<Manager, ConfigError> {
     })
 }
 
-fn address(text: &str) -> Result<SocketAddr, ConfigError> {
+fn address(text: &str) -> Result<SocketAddr, String> {
     let address = match text.as_bytes() {
         [b'@', name @ ..] if !name.is_empty() => SocketAddr::from_abstract_name(name),
         [b'/', ..] => SocketAddr::from_pathname(text),
-        _ => return Err(ConfigError::new("NOTIFY_SOCKET", format_args!("'{text}' is neither a path nor an @name"))),
+        _ => return Err(refusal("NOTIFY_SOCKET", format_args!("'{text}' is neither a path nor an @name"))),
     };
-    address
-        .map_err(|error| ConfigError::new("NOTIFY_SOCKET", format_args!("'{text}' is not a socket address: {error}")))
+    address.map_err(|error| refusal("NOTIFY_SOCKET", format_args!("'{text}' is not a socket address: {error}")))
 }
 
-/// The watchdog's patience; 0 turns it off, and one that watches another process is none of ours.
-fn watchdog(settings: &Settings<'_>) -> Result<Option<Duration>, ConfigError> {
+/// How long the watchdog waits; 0 turns it off, and a watchdog of another process does not count.
+fn watchdog(settings: &Settings<'_>) -> Result<Option<Duration>, String> {
     if number(settings, "WATCHDOG_PID")?.is_some_and(|pid| pid != u64::from(std::process::id())) {
         return Ok(None);
     }
     Ok(number(settings, "WATCHDOG_USEC")?.filter(|&patience| patience > 0).map(Duration::from_micros))
 }
 
-fn number(settings: &Settings<'_>, name: &str) -> Result<Option<u64>, ConfigError> {
-    let parse =
-        |text: String| text.parse().map_err(|_| ConfigError::new(name, format_args!("'{text}' is not a number")));
+fn number(settings: &Settings<'_>, name: &str) -> Result<Option<u64>, String> {
+    let parse = |text: String| text.parse().map_err(|_| refusal(name, format_args!("'{text}' is not a number")));
     settings.find(name)?.map(parse).transpose()
 }

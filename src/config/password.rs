@@ -1,63 +1,33 @@
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::ConfigError;
+use super::refusal;
 use super::value::{Settings, unprintable, without_line_end};
 
 const SETTING: &str = "DATABASE_PASSWORD_FILE";
 
-/// No password is longer, but many a file that was named by mistake.
+/// Longer than any password: a longer file was named by mistake.
 const LONGEST: u64 = 4096;
 
-/// Where the password of the database comes from.
-#[derive(Clone)]
-pub enum PasswordSource {
-    /// None is needed.
-    None,
-    /// It stands in the URL.
-    Url(Vec<u8>),
-    /// It stands in this file, which may change while the service runs.
-    File(PathBuf),
+/// The file with the password, if one is set or is a systemd credential. It must hold a password now.
+pub(super) fn find(settings: &Settings<'_>) -> Result<Option<PathBuf>, String> {
+    let file = file(settings, SETTING, "database-password")?;
+    file.as_deref().map(password).transpose()?;
+    Ok(file)
 }
 
-impl PasswordSource {
-    /// The password now. A file is read, so this may block.
-    ///
-    /// # Errors
-    ///
-    /// One sentence that says why the file holds no password; no part of the file is in it.
-    pub fn current(&self) -> Result<Option<Vec<u8>>, ConfigError> {
-        match self {
-            Self::None => Ok(None),
-            Self::Url(password) => Ok(Some(password.clone())),
-            Self::File(path) => read(SETTING, path).map(|password| Some(password.into_bytes())),
-        }
-    }
-}
-
-impl fmt::Debug for PasswordSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("None"),
-            Self::Url(_) => f.write_str("Url"),
-            Self::File(path) => f.debug_tuple("File").field(path).finish(),
-        }
-    }
-}
-
-/// The file that is set, else the systemd credential if there is one, else the URL's password. A file must hold one now.
-pub(super) fn source(settings: &Settings<'_>, in_url: Option<&[u8]>) -> Result<PasswordSource, ConfigError> {
-    let file = file(settings, SETTING, "database-password")?.map(PasswordSource::File);
-    let in_url = || in_url.map_or(PasswordSource::None, |password| PasswordSource::Url(password.to_vec()));
-    let source = file.unwrap_or_else(in_url);
-    source.current()?;
-    Ok(source)
+/// The password in a file, which may change while the service runs. This may block.
+///
+/// # Errors
+///
+/// One sentence that says why the file holds no password; no part of the file is in it.
+pub fn password(path: &Path) -> Result<String, String> {
+    read(SETTING, path)
 }
 
 /// The file of a secret: the one that `setting` names, else the systemd credential if there is one.
-pub(super) fn file(settings: &Settings<'_>, setting: &str, credential: &str) -> Result<Option<PathBuf>, ConfigError> {
+pub(super) fn file(settings: &Settings<'_>, setting: &str, credential: &str) -> Result<Option<PathBuf>, String> {
     if let Some(path) = settings.find(setting)? {
         return Ok(Some(path.into()));
     }
@@ -66,8 +36,8 @@ pub(super) fn file(settings: &Settings<'_>, setting: &str, credential: &str) -> 
 }
 
 /// The one line of the file that `setting` names.
-pub(super) fn read(setting: &str, path: &Path) -> Result<String, ConfigError> {
-    line(path).map_err(|problem| ConfigError::new(setting, format_args!("{} {problem}", path.display())))
+pub(super) fn read(setting: &str, path: &Path) -> Result<String, String> {
+    line(path).map_err(|problem| refusal(setting, format_args!("{} {problem}", path.display())))
 }
 
 /// The one line of the file, or what is wrong with it.
@@ -98,10 +68,9 @@ mod tests {
     #[test]
     fn a_file_holds_one_line_which_is_read_again_each_time() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let source = PasswordSource::File(file.path().to_owned());
-        for (text, password) in [("a b", "a b"), ("sesame\n", "sesame"), ("sesam\r\n", "sesam"), ("é", "é")] {
+        for (text, expected) in [("a b", "a b"), ("sesame\n", "sesame"), ("sesam\r\n", "sesam"), ("é", "é")] {
             std::fs::write(file.path(), text).unwrap();
-            assert_eq!(source.current().unwrap().as_deref(), Some(password.as_bytes()), "{text:?}");
+            assert_eq!(password(file.path()).as_deref(), Ok(expected), "{text:?}");
         }
         let wrong: [(&[u8], &str); 8] = [
             (b"", "empty"),
@@ -115,10 +84,10 @@ mod tests {
         ];
         for (text, words) in wrong {
             std::fs::write(file.path(), text).unwrap();
-            let error = source.current().unwrap_err().to_string();
+            let error = password(file.path()).unwrap_err();
             assert!(error.starts_with(SETTING) && error.contains(words) && !error.contains("sesam"), "{error}");
         }
-        let directory = PasswordSource::File("/".into()).current().unwrap_err().to_string();
+        let directory = password(Path::new("/")).unwrap_err();
         assert!(directory.contains("regular file"), "{directory}");
     }
 }

@@ -4,48 +4,19 @@ use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
-use super::ConfigError;
+use super::refusal;
 use super::value::{Settings, unprintable};
 
 /// Options that are used as PostgreSQL's documentation says.
-const OPTIONS: [&str; 10] = [
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "password",
-    "sslmode",
-    "channel_binding",
-    "application_name",
-    "options",
-];
-
-const OWN_DEADLINES: &str = "each connection has its own deadlines";
-const OWN_CHOICE: &str = "the service looks for the primary on all hosts";
-
-/// Options of other clients that would not be used, a value for which that makes no difference, and why.
-const UNUSED: [(&str, &str, &str); 12] = [
-    ("connect_timeout", "", OWN_DEADLINES),
-    ("tcp_user_timeout", "", OWN_DEADLINES),
-    ("keepalives", "", OWN_DEADLINES),
-    ("keepalives_idle", "", OWN_DEADLINES),
-    ("keepalives_interval", "", OWN_DEADLINES),
-    ("keepalives_count", "", OWN_DEADLINES),
-    ("keepalives_retries", "", OWN_DEADLINES),
-    ("target_session_attrs", "any", OWN_CHOICE),
-    ("load_balance_hosts", "disable", OWN_CHOICE),
-    ("sslnegotiation", "", "TLS is always tried first"),
-    ("sslrootcert", "", "DATABASE_CA_FILE names the certificates"),
-    ("passfile", "", "DATABASE_PASSWORD_FILE names a file that contains only the password"),
-];
+const OPTIONS: &str =
+    "host, hostaddr, port, dbname, user, password, sslmode, channel_binding, application_name, options";
 
 /// A database URL. No part of it is ever echoed: where it is wrong, any part may be one of a password.
-pub(super) fn find(settings: &Settings<'_>, name: &str) -> Result<Option<Config>, ConfigError> {
+pub(super) fn find(settings: &Settings<'_>, name: &str) -> Result<Option<Config>, String> {
     let Some(text) = settings.find(name)? else { return Ok(None) };
     let config = read(name, &text)?;
     if config.get_password().is_some() && settings.flags.get(name).is_some() {
-        return Err(ConfigError::new(
+        return Err(refusal(
             name,
             "a password on the command line is visible to every user of this machine: put it in a file and set DATABASE_PASSWORD_FILE, or put an administrator's URL in a file and set DOB_API_ADMIN_DATABASE_URL_FILE",
         ));
@@ -54,8 +25,8 @@ pub(super) fn find(settings: &Settings<'_>, name: &str) -> Result<Option<Config>
 }
 
 /// The database URL `text`, which the setting `name` gives.
-pub(super) fn read(name: &str, text: &str) -> Result<Config, ConfigError> {
-    parse(text).and_then(checked).map_err(|problem| ConfigError::new(name, problem))
+pub(super) fn read(name: &str, text: &str) -> Result<Config, String> {
+    parse(text).and_then(checked).map_err(|problem| refusal(name, problem))
 }
 
 fn parse(text: &str) -> Result<Config, String> {
@@ -95,14 +66,33 @@ fn options(mut query: &str) -> impl Iterator<Item = (String, &str)> {
 }
 
 fn check_option(option: &str, value: &str) -> Result<(), String> {
-    if let Some((option, neutral, why)) = UNUSED.iter().find(|(unused, ..)| *unused == option) {
-        if neutral.is_empty() || *neutral != value {
+    if let Some((neutral, why)) = unused(option) {
+        if neutral.is_empty() || neutral != value {
             return Err(format!("the option {option} is not supported: remove it, because {why}"));
         }
-    } else if !OPTIONS.contains(&option) {
-        return Err(format!("has an unknown option: remove it, or use one of {}", OPTIONS.join(", ")));
+    } else if !OPTIONS.split(", ").any(|used| used == option) {
+        return Err(format!("has an unknown option: remove it, or use one of {OPTIONS}"));
     }
     Ok(())
+}
+
+/// For an option of other clients that would not be used: a value that makes no difference, if there is one, and why.
+fn unused(option: &str) -> Option<(&'static str, &'static str)> {
+    Some(match option {
+        "connect_timeout"
+        | "tcp_user_timeout"
+        | "keepalives"
+        | "keepalives_idle"
+        | "keepalives_interval"
+        | "keepalives_count"
+        | "keepalives_retries" => ("", "each connection has its own deadlines"),
+        "target_session_attrs" => ("any", "the service looks for the primary on all hosts"),
+        "load_balance_hosts" => ("disable", "the service looks for the primary on all hosts"),
+        "sslnegotiation" => ("", "TLS is always tried first"),
+        "sslrootcert" => ("", "DATABASE_CA_FILE names the certificates"),
+        "passfile" => ("", "DATABASE_PASSWORD_FILE names a file that contains only the password"),
+        _ => return None,
+    })
 }
 
 /// What the parser lets through and no connection could use.

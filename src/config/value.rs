@@ -7,8 +7,8 @@ use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use tracing_subscriber::filter::Targets;
 
-use super::ConfigError;
 use super::flags::{self, Flags};
+use super::refusal;
 
 /// Flags first, then the environment, then the default.
 pub(super) struct Settings<'a> {
@@ -18,44 +18,44 @@ pub(super) struct Settings<'a> {
 
 impl Settings<'_> {
     /// The text of a setting without its default; empty counts as unset, so that a settings file can list it bare.
-    pub(super) fn find(&self, name: &str) -> Result<Option<String>, ConfigError> {
+    pub(super) fn find(&self, name: &str) -> Result<Option<String>, String> {
         let Some(text) = self.flags.get(name).map(OsString::from).or_else(|| (self.lookup)(name)) else {
             return Ok(None);
         };
-        let text = text.into_string().map_err(|_| ConfigError::new(name, "is not UTF-8 text"))?;
+        let text = text.into_string().map_err(|_| refusal(name, "is not UTF-8 text"))?;
         let text = without_line_end(&text);
         if let Some(problem) = unprintable(text) {
-            return Err(ConfigError::new(name, problem));
+            return Err(refusal(name, problem));
         }
         Ok(Some(text.to_owned()).filter(|text| !text.is_empty()))
     }
 
     /// The checked value of a setting that has a default.
-    pub(super) fn get<T>(&self, name: &str, check: fn(&str) -> Result<T, &'static str>) -> Result<T, ConfigError> {
+    pub(super) fn get<T>(&self, name: &str, check: fn(&str) -> Result<T, &'static str>) -> Result<T, String> {
         let text = self.find(name)?.unwrap_or_else(|| flags::default_and_range(name).0.to_owned());
-        check(&text).map_err(|problem| ConfigError::new(name, format_args!("'{text}' {problem}")))
+        check(&text).map_err(|problem| refusal(name, format_args!("'{text}' {problem}")))
     }
 
     /// A duration within the range of the setting.
-    pub(super) fn duration(&self, name: &str) -> Result<Duration, ConfigError> {
+    pub(super) fn duration(&self, name: &str) -> Result<Duration, String> {
         let duration: SignedDuration = self.within_range(name, "a duration", ": write it like 250ms, 30s or 2m")?;
         // No range has a negative bound.
         Ok(duration.unsigned_abs())
     }
 
     /// A number within the range of the setting.
-    pub(super) fn count(&self, name: &str) -> Result<usize, ConfigError> {
+    pub(super) fn count(&self, name: &str) -> Result<usize, String> {
         self.within_range(name, "a number", "")
     }
 
-    fn within_range<T: FromStr + PartialOrd>(&self, name: &str, kind: &str, hint: &str) -> Result<T, ConfigError> {
+    fn within_range<T: FromStr + PartialOrd>(&self, name: &str, kind: &str, hint: &str) -> Result<T, String> {
         let (default, range) = flags::default_and_range(name);
         let text = self.find(name)?.unwrap_or_else(|| default.to_owned());
         let parse = |text: &str| text.parse::<T>().ok();
         let (least, most) = range.split_once(" to ").map_or((None, None), |(least, most)| (parse(least), parse(most)));
         parse(&text)
             .filter(|value| least.is_some_and(|least| *value >= least) && most.is_some_and(|most| *value <= most))
-            .ok_or_else(|| ConfigError::new(name, format_args!("'{text}' is not {kind} from {range}{hint}")))
+            .ok_or_else(|| refusal(name, format_args!("'{text}' is not {kind} from {range}{hint}")))
     }
 }
 

@@ -1,3 +1,4 @@
+use itoa::Buffer;
 use jiff::civil::Date;
 
 use super::{DateOfBirth, Username};
@@ -15,9 +16,11 @@ use super::{DateOfBirth, Username};
 /// ```
 #[must_use]
 pub fn greeting(username: &Username, date_of_birth: DateOfBirth, today: Date) -> String {
-    // Every greeting passes here, and formatting costs ten times as much.
+    // Every greeting is made here, and `format!` costs ten times as much.
     match date_of_birth.days_until_birthday(today) {
         0 => ["Hello, ", username.as_str(), "! Happy birthday!"].concat(),
-        days => ["Hello, ", username.as_str(), "! Your birthday is in ", &days.to_string(), " day(s)"].concat(),
+        days => {
+            ["Hello, ", username.as_str(), "! Your birthday is in ", Buffer::new().format(days), " day(s)"].concat()
+        }
     }
 }

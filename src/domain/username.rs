@@ -1,6 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use thiserror::Error;
+
 /// A user's name as a request spelled it: 1 to 255 ASCII letters.
 ///
 /// ```
@@ -19,13 +21,16 @@ pub struct Username(Arc<str>);
 pub struct UserKey(Arc<str>);
 
 /// Why a text is no [`Username`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum UsernameError {
     /// The text is empty.
+    #[error("the username is missing: write 1 to 255 letters from A to Z after /hello/")]
     Empty,
     /// The text is longer than [`Username::MAX_LENGTH`] letters.
+    #[error("the username is too long: write 1 to 255 letters from A to Z after /hello/")]
     TooLong,
     /// The text contains something that is not an ASCII letter.
+    #[error("the username has a character that is not a letter: write 1 to 255 letters from A to Z after /hello/")]
     NotLetters,
 }
 
@@ -81,20 +86,6 @@ impl fmt::Debug for UserKey {
         f.write_str("UserKey(…)")
     }
 }
-
-impl fmt::Display for UsernameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Empty => "the username is missing: write 1 to 255 letters from A to Z after /hello/",
-            Self::TooLong => "the username is too long: write 1 to 255 letters from A to Z after /hello/",
-            Self::NotLetters => {
-                "the username has a character that is not a letter: write 1 to 255 letters from A to Z after /hello/"
-            }
-        })
-    }
-}
-
-impl std::error::Error for UsernameError {}
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,8 @@ use bytes::{Buf, Bytes};
 use http_body_util::{BodyExt, Limited};
 use hyper::StatusCode;
 use hyper::body::Body;
-use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Error as _, Unexpected};
 use tokio::time::timeout;
 
 use super::BoxError;
@@ -24,7 +25,7 @@ pub(super) async fn date_of_birth<B>(body: &mut B, limit: Duration) -> Result<St
 where
     B: Body<Error: Into<BoxError>> + Unpin,
 {
-    // What announces too much is refused before any of it is read.
+    // A body that announces too many bytes is refused before it is read.
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(too_large());
     }
@@ -50,7 +51,7 @@ async fn collect<B: Body<Error: Into<BoxError>> + Unpin>(body: &mut B) -> Result
     Ok(whole)
 }
 
-/// Reads what is left of a body that nobody needs, and says whether that was all of it.
+/// Reads and discards the rest of a body; false if it does not end soon.
 pub(super) async fn finish<B>(body: B, limit: Duration) -> bool
 where
     B: Body<Error: Into<BoxError>>,
@@ -71,13 +72,19 @@ fn parse(bytes: &[u8]) -> Result<Person, Problem> {
     if bytes.is_empty() {
         return Err(bad(format_args!("the body is empty: {EXAMPLE}")));
     }
-    // What is ignored must be text, too: the parser skips it unseen.
+    // Ignored fields must be text, too: the parser skips them unchecked.
     let Ok(text) = std::str::from_utf8(bytes) else {
         return Err(bad(format_args!("the body {}: {EXAMPLE}", mistake(bytes).unwrap_or("is not UTF-8"))));
     };
-    serde_json::from_str(text).map_err(|error| {
-        // Where the JSON itself is right, only its reader knows what is wrong; a string may hold what was meant.
-        let named = mistake(bytes).filter(|_| !error.is_data() || text.trim_start().starts_with('"'));
+    let json = text.trim_start();
+    let parsed = match json.as_bytes() {
+        // An array's elements would be taken for the fields, in their order.
+        [b'[', ..] => Err(serde_json::Error::invalid_type(Unexpected::Seq, &"an object")),
+        _ => serde_json::from_str(text),
+    };
+    parsed.map_err(|error| {
+        // If the JSON itself is valid, only the parser knows what is wrong. But a string may contain the intended object.
+        let named = mistake(bytes).filter(|_| !error.is_data() || json.starts_with('"'));
         named.map_or_else(
             || bad(format_args!("the body is not as expected: {error}: {EXAMPLE}")),
             |mistake| bad(format_args!("the body {mistake}: {EXAMPLE}")),
@@ -86,39 +93,10 @@ fn parse(bytes: &[u8]) -> Result<Person, Problem> {
 }
 
 /// The body: an object with one field that counts.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", expecting = "an object")]
 struct Person {
     date_of_birth: String,
-}
-
-/// By hand, because a derived implementation also takes an array for a struct.
-impl<'de> Deserialize<'de> for Person {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-
-        impl<'de> Visitor<'de> for Object {
-            type Value = Person;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Person, A::Error> {
-                let mut date_of_birth = None;
-                while let Some(field) = map.next_key::<String>()? {
-                    if field != "dateOfBirth" {
-                        map.next_value::<IgnoredAny>()?;
-                    } else if date_of_birth.replace(map.next_value()?).is_some() {
-                        return Err(A::Error::duplicate_field("dateOfBirth"));
-                    }
-                }
-                let date_of_birth = date_of_birth.ok_or_else(|| A::Error::missing_field("dateOfBirth"))?;
-                Ok(Person { date_of_birth })
-            }
-        }
-
-        deserializer.deserialize_map(Object)
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 /// Quotes as word processors and people write them.
 const TYPOGRAPHIC: [char; 11] = ['“', '”', '„', '‟', '‘', '’', '‚', '‛', '«', '»', '＂'];
 
-/// What a body is that could not be read, to be said after "the body".
+/// What is wrong with a body that could not be parsed: the words behind "the body".
 pub(super) fn mistake(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
         [0xef, 0xbb, 0xbf, ..] => return Some("starts with a byte order mark, which JSON does not have"),

@@ -16,7 +16,7 @@ pub(super) struct Problem {
     pub(super) status: StatusCode,
     detail: Cow<'static, str>,
     pub(super) allow: Option<&'static str>,
-    /// Whether the connection ends with it: where a request ends is in doubt, and so is what comes behind it.
+    /// Whether the connection must close: it is unclear where the request ends, and so where the next one starts.
     pub(super) closes: bool,
 }
 
@@ -39,10 +39,6 @@ impl Problem {
 
     pub(super) fn closing(self) -> Self {
         Self { closes: true, ..self }
-    }
-
-    pub(super) fn target_too_long(limit: usize) -> Self {
-        Self::new(StatusCode::URI_TOO_LONG, format!("the request target is too long: keep it under {limit} bytes"))
     }
 
     /// The document's bytes.
@@ -88,7 +84,7 @@ impl From<Refusal> for Problem {
     }
 }
 
-/// A whole response to a client whose request head does not come to an end, for where hyper has no request yet.
+/// A whole response to a client that does not complete the head of its request: hyper has no request yet.
 #[must_use]
 pub fn raw_timeout() -> Vec<u8> {
     raw(&Problem::new(StatusCode::REQUEST_TIMEOUT, "the head of the request took too long: send it in one go"))
@@ -103,7 +99,7 @@ pub fn raw_malformed() -> Vec<u8> {
     ))
 }
 
-/// A whole response to a client that is one too many.
+/// A whole response for a connection over the limit.
 #[must_use]
 pub fn raw_overload() -> Vec<u8> {
     raw(&Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many connections are open: try again in a moment"))

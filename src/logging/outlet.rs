@@ -12,7 +12,7 @@ const CAPACITY: usize = 256 * 1024;
 /// How long the end of the process waits for a reader.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What that thread needs in bytes, far below the usual 2 MiB: a service with little memory needs them for its clients.
+/// The stack of the writing thread in bytes, far below the usual 2 MiB: where memory is short, clients need the rest.
 const STACK: usize = 128 * 1024;
 
 /// Text on its way to a pipe that may be full. A push never blocks: a separate thread writes. The thread stops when idle,

@@ -1,4 +1,4 @@
-//! What a connection is doing, noted where it is cheap.
+//! What a connection is doing.
 
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
@@ -21,22 +21,23 @@ pub(super) enum Doing {
     Request,
 }
 
-/// A connection's notes on itself. One thread writes and reads them; they are atomic because connections are `Send`.
+/// What a connection records about itself. One thread writes and reads it; the fields are atomic because a connection must be
+/// `Send`.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     doing: AtomicU8,
-    /// Whether a stopwatch has read what the connection does now.
+    /// Whether the stopwatch has read `doing` since it was set.
     pub(super) was_read: AtomicBool,
-    /// Whether the service closes.
+    /// Whether the service is closing.
     pub(super) is_closing: AtomicBool,
-    /// Whether the client sends no more.
+    /// Whether the client has closed its side of the connection.
     pub(super) has_left: AtomicBool,
-    /// Whether HTTP has begun, and has sent everything.
+    /// Whether hyper was started and has sent everything.
     has_sent: AtomicBool,
 }
 
 impl Activity {
-    /// Notes what the connection does from now on.
+    /// Records what the connection does from now on.
     pub(super) fn enter(&self, doing: Doing) {
         self.doing.store(doing as u8, Ordering::Relaxed);
         self.was_read.store(false, Ordering::Relaxed);
@@ -50,12 +51,12 @@ impl Activity {
         }
     }
 
-    /// Whether HTTP has begun and waits for the client, so that it can rest.
+    /// Whether hyper waits for the client, so that it can rest.
     pub(super) fn can_rest(&self) -> bool {
         self.has_sent.load(Ordering::Relaxed) && self.doing() != Doing::Request
     }
 
-    /// Notes that HTTP rests, perhaps after part of a head, which may have come together with a request.
+    /// Records that hyper rests. It may have received part of a head, also behind a whole request.
     pub(super) fn rest(&self, in_head: bool) {
         self.has_sent.store(false, Ordering::Relaxed);
         if in_head && self.doing() == Doing::Idle {
@@ -64,17 +65,18 @@ impl Activity {
     }
 }
 
-/// A stream that notes when a head begins and when the client ends, and that is not shut down when HTTP is done with it.
+/// The stream that hyper works on. It records when a head starts and when the client has closed its side, and it ignores hyper's
+/// shutdown.
 ///
-/// It reads by a half of the stream, and writes by a reference to it, so that others can watch the stream meanwhile.
+/// It reads through one half of the stream and writes through a reference, so that the stream can be watched at the same time.
 #[derive(Debug)]
 pub(super) struct Observed<'a> {
     pub(super) reader: ReadHalf<'a>,
     pub(super) stream: &'a TcpStream,
     pub(super) activity: &'a Activity,
-    /// The start of a head that was received before HTTP last rested.
+    /// The start of a head that was received before hyper last rested.
     pub(super) rest: Bytes,
-    /// Whether everything that the client sent was read, with the end of it.
+    /// Whether the client has closed its side, and everything before that was read.
     pub(super) has_ended: bool,
 }
 
@@ -101,7 +103,7 @@ impl AsyncRead for Observed<'_> {
 
 impl AsyncWrite for Observed<'_> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        // hyper answers a malformed head itself.
+        // The head is malformed, and hyper answers it itself.
         if self.activity.doing() == Doing::Head {
             self.activity.enter(Doing::Idle);
         }
@@ -114,7 +116,7 @@ impl AsyncWrite for Observed<'_> {
         }
     }
 
-    /// Called when HTTP has written everything, also if that was nothing.
+    /// hyper calls this when it has written everything, also when there was nothing to write.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.activity.has_sent.store(true, Ordering::Relaxed);
         Poll::Ready(Ok(()))

@@ -25,12 +25,12 @@ use crate::lifecycle::{Lifecycle, Phase};
 /// The largest head of a request in bytes, and with it the most that a connection buffers.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// How long after its start a request is still answered whose client sends no more. A client that left and one that
-/// only ended its half look alike; the second gets its answer from a service that is well.
+/// How long after its start a request is still answered when its client has closed its side. A client that left is
+/// indistinguishable from one that only sends no more: a healthy service answers the second one within this time.
 const FAREWELL: Duration = Duration::from_millis(300);
 
-/// How long a client may pause that sends what nobody will read, and how long it may send in all. A socket that is
-/// closed over unread bytes is reset, and the client never sees the answer.
+/// After the last answer, the service reads and discards what the client still sends: until the client pauses for this long, and
+/// for at most this long in total. A socket that is closed with unread bytes is reset, and the client may lose the answer.
 const PAUSE: Duration = Duration::from_secs(2);
 const LINGER: Duration = Duration::from_mins(5);
 
@@ -45,11 +45,11 @@ pub(super) async fn serve<H: Answer>(server: &Server<H>, mut stream: TcpStream) 
     }
 }
 
-/// How HTTP ended on a connection.
+/// How the exchange on a connection ended.
 enum End {
     /// With an answer that hyper does not give.
     Answer(Vec<u8>),
-    /// Both sides have said everything.
+    /// Both sides are closed.
     OfBoth,
     /// The client may still be sending.
     OfOurs,
@@ -79,17 +79,18 @@ async fn exchange<H: Answer>(server: &Server<H>, stream: &mut TcpStream) -> End 
         }
     });
     let mut builder = http1::Builder::new();
-    // A client may close its half after the request and still read the answer.
+    // A client may close its side after the request and still read the answer.
     builder.half_close(true).max_buf_size(MAX_HEAD).header_read_timeout(None);
     // One write of head and body together costs less than gathering them.
     builder.writev(false);
     let observed = Observed { reader, stream: shared, activity: &activity, rest: Bytes::new(), has_ended: false };
-    // hyper takes 16 KiB before the first byte is there, and 32 once it has part of a head. So it rests while the client sends
-    // nothing: of a slow client at once, else only after a while, because a new start costs as much as a part of a request.
+    // hyper takes 16 KiB before the first byte arrives, and 32 once it has part of a head. So it rests while the client sends
+    // nothing: its memory is freed, and the next byte starts it again. With a slow client it rests at once, else after a while,
+    // because a new start costs a noticeable part of a request.
     let (mut resting, mut serving) = (Some(observed), None::<http1::Connection<_, _>>);
     let mut is_slow = false;
 
-    // In a set, so that the watch is polled when it is woken itself, and not by each request.
+    // In a set, so that the watch is polled only when it is woken, and not at each request.
     let watch = |stopwatch| watch::next(shared, &activity, limits, lifecycle, stopwatch);
     let mut watches =
         FuturesUnordered::from_iter([watch(Stopwatch::new(limits.header_timeout.min(limits.keep_alive)))]);
@@ -104,7 +105,7 @@ async fn exchange<H: Answer>(server: &Server<H>, stream: &mut TcpStream) -> End 
         tokio::select! {
             biased;
             ended = exchanged => match ended {
-                // hyper answers most malformed heads itself, but not one that ends early or that begins HTTP/2.
+                // hyper answers most malformed heads itself, but not one that ends early or that starts HTTP/2.
                 Some(ended) => break (ended.is_err() && activity.doing() == Doing::Head).then(http::raw_malformed),
                 None => resting = serving.take().map(|http| rest(http.into_parts())),
             },
@@ -125,7 +126,7 @@ async fn exchange<H: Answer>(server: &Server<H>, stream: &mut TcpStream) -> End 
                 }
                 watches.push(watch(stopwatch));
             }
-            // A new socket counts as readable until it has been tried.
+            // tokio takes a new socket for readable until the first attempt to read it.
             _ = async { shared.peek(&mut [0]).await }, if resting.is_some() => {
                 serving = resting.take().map(|observed| {
                     is_slow = !observed.rest.is_empty();
@@ -142,7 +143,7 @@ async fn exchange<H: Answer>(server: &Server<H>, stream: &mut TcpStream) -> End 
     }
 }
 
-/// Gives back what HTTP holds, but for the stream and what was received of a head.
+/// Frees what hyper holds, except the stream and the bytes of an incomplete head.
 fn rest<S>(parts: http1::Parts<TokioIo<Observed<'_>>, S>) -> Observed<'_> {
     let mut observed = parts.io.into_inner();
     observed.rest = [&parts.read_buf[..], &observed.rest[..]].concat().into();
@@ -150,14 +151,14 @@ fn rest<S>(parts: http1::Parts<TokioIo<Observed<'_>>, S>) -> Observed<'_> {
     observed
 }
 
-/// Returns when a request that began then is no longer answered, because its client sends no more.
+/// Returns when a request that started at `began` gets no answer any more, because its client has closed its side.
 async fn leaves(activity: &Activity, began: Instant) {
-    // A connection is polled, and this with it, after its client's leaving is noted.
+    // The task of the connection sets `has_left`, and then polls this again.
     poll_fn(|_| if activity.has_left.load(Ordering::Relaxed) { Poll::Ready(()) } else { Poll::Pending }).await;
     sleep_until(began + FAREWELL).await;
 }
 
-/// Tells a client that it is one too many.
+/// Answers a connection over the limit with 503.
 pub(super) async fn refuse(stream: TcpStream, lifecycle: &Lifecycle) {
     say(stream, &http::raw_overload(), lifecycle).await;
 }
@@ -168,8 +169,8 @@ async fn say(mut stream: TcpStream, response: &[u8], lifecycle: &Lifecycle) {
     }
 }
 
-/// Closes our half and reads on until the client closes its own or pauses for long, or one pause after `limit` or the
-/// end of the service.
+/// Closes our side, then reads until the client closes its own or pauses. It stops at the latest one pause after `limit`, or after
+/// the service began to close.
 async fn linger(mut stream: TcpStream, limit: Duration, lifecycle: &Lifecycle) {
     if stream.shutdown().await.is_err() {
         return;

@@ -11,27 +11,27 @@ use super::activity::{Activity, Doing};
 use crate::config::Limits;
 use crate::lifecycle::{Lifecycle, Phase};
 
-/// How long an idle connection is still listened to when the service closes: requests may be on their way.
+/// How long an idle connection stays open when the service closes: a request may be on its way.
 const LAST_CALL: Duration = Duration::from_millis(100);
 
 /// The longest time between two ticks.
 const TICK: Duration = Duration::from_secs(2);
 
-/// What a connection must heed.
+/// What a connection must react to.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// The service closes.
+    /// The service is closing.
     Closing,
-    /// The client sends no more: it left, or ended its half.
+    /// The client has closed its side: it left, or only sends no more.
     Left,
-    /// Nothing has happened for a while: what HTTP holds can be given back.
+    /// Nothing has happened for a while: hyper can rest.
     Rests,
     /// The connection has been doing this for too long.
     TimedOut(Doing),
 }
 
-/// Measures, tick by tick, how long a connection has been doing the same thing. Ticks instead of a timer a request: a
-/// timeout comes up to a quarter late, and requests pay nothing for it.
+/// Measures, tick by tick, how long a connection has been doing the same thing. It replaces one timer per request: a timeout
+/// comes up to a quarter late, and costs requests nothing.
 #[derive(Debug)]
 pub(super) struct Stopwatch {
     interval: Interval,
@@ -65,8 +65,8 @@ pub(super) async fn next(
         lifecycle.reached(Phase::Closing).await;
         sleep(LAST_CALL).await;
     };
-    // Nobody sends urgent bytes here, and the end of what the client sends satisfies this interest too, at once and
-    // also behind bytes that are not read yet.
+    // No client sends urgent bytes. The end of the client's side satisfies this interest, too, even while there are unread bytes
+    // before it.
     let leaving = stream.ready(Interest::PRIORITY);
     tokio::pin!(closing, leaving);
     loop {

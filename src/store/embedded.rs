@@ -27,30 +27,25 @@ const CACHE: usize = 8 << 20;
 
 type Writes = Queue<(UserKey, DateOfBirth), Result<(), StoreError>>;
 
-/// Users in one file. Cheap to clone; clones share it.
-#[derive(Clone)]
+/// Users in one file.
 pub(super) struct EmbeddedStore {
     file: Arc<StoreFile>,
-    writes: Arc<Closing>,
+    writes: Arc<Writes>,
     patience: Duration,
-    metrics: StoreMetrics,
 }
 
-/// The queue of the writer, which ends with the store.
-#[derive(Debug)]
-struct Closing(Arc<Writes>);
-
-impl Drop for Closing {
+/// The writer ends with the store.
+impl Drop for EmbeddedStore {
     fn drop(&mut self) {
-        self.0.close();
+        self.writes.close();
     }
 }
 
 /// The open file. After an I/O error redb refuses all work until the file is opened again.
-#[derive(Debug)]
 struct StoreFile {
     path: PathBuf,
     database: RwLock<Option<Database>>,
+    metrics: StoreMetrics,
 }
 
 impl EmbeddedStore {
@@ -61,18 +56,15 @@ impl EmbeddedStore {
     ///
     /// The directory cannot be written, or another process has the file open.
     pub(super) fn open(directory: &Path, config: &Config, metrics: &StoreMetrics) -> Result<Self, String> {
-        let database = create(directory)?;
-        let path = path(directory);
-        let queue = Writes::new(config.queue_capacity, Operation::Write, metrics);
-        let file = Arc::new(StoreFile { path: path.clone(), database: RwLock::new(Some(database)) });
-        let patience = config.write_patience;
-        let store = Self { file, writes: Arc::new(Closing(queue.clone())), patience, metrics: metrics.clone() };
-        let writer = Writer { file: store.file.clone(), metrics: metrics.clone() };
+        let database = RwLock::new(Some(create(directory)?));
+        let file = Arc::new(StoreFile { path: path(directory), database, metrics: metrics.clone() });
+        let writes = Writes::new(config.queue_capacity, Operation::Write, metrics);
+        let store = Self { file: file.clone(), writes: writes.clone(), patience: config.write_patience };
         let runtime = Handle::current();
         std::thread::Builder::new()
             .name("embedded-writer".into())
-            .spawn(move || writer.run(&runtime, &queue))
-            .map_err(|error| cannot_open(&path, &redb::Error::Io(error)))?;
+            .spawn(move || file.write(&runtime, &writes))
+            .map_err(|error| cannot_open(&path(directory), &redb::Error::Io(error)))?;
         Ok(store)
     }
 
@@ -82,12 +74,12 @@ impl EmbeddedStore {
             Ok(users.get(user.as_str())?.map(|row| row.value()))
         });
         let row = found.map_err(|error| {
-            self.metrics.error(Operation::Read, "io");
+            self.file.metrics.error(Operation::Read, "io");
             tracing::error!(error = %Chain(&error), "cannot read the store's file");
             StoreError::Unavailable
         })?;
         let date_of_birth = row.map(|row| date(row).ok_or(())).transpose().map_err(|()| {
-            self.metrics.error(Operation::Read, "row");
+            self.file.metrics.error(Operation::Read, "row");
             tracing::error!("the store's file contains an invalid date of birth");
             StoreError::Unreadable
         })?;
@@ -95,7 +87,7 @@ impl EmbeddedStore {
     }
 
     pub(super) async fn put(&self, user: UserKey, date_of_birth: DateOfBirth) -> Result<(), StoreError> {
-        let answered = timeout(self.patience, self.writes.0.ask((user, date_of_birth), None)).await;
+        let answered = timeout(self.patience, self.writes.ask((user, date_of_birth), None)).await;
         answered.map_err(|_| StoreError::OutcomeUnknown)??
     }
 
@@ -116,6 +108,37 @@ impl StoreFile {
         drop(guard.take());
         *guard = Some(open(&self.path)?);
         Ok(())
+    }
+
+    /// Commits batch after batch until the store is dropped.
+    fn write(&self, runtime: &Handle, writes: &Arc<Writes>) {
+        while let Some(batch) = runtime.block_on(writes.batch()) {
+            let answer = self.commit(&batch).map_err(|error| self.recover(&error));
+            batch.answer(|| answer);
+        }
+    }
+
+    /// Writes in order of arrival, so the later of two writes of one key stays.
+    fn commit(&self, batch: &Batch<(UserKey, DateOfBirth), Result<(), StoreError>>) -> Result<(), redb::Error> {
+        self.with(|database| {
+            let transaction = database.begin_write()?;
+            let mut users = transaction.open_table(USERS)?;
+            for write in batch.iter() {
+                let (user, date_of_birth) = &write.question;
+                users.insert(user.as_str(), stored(*date_of_birth))?;
+            }
+            drop(users);
+            Ok(transaction.commit()?)
+        })
+    }
+
+    fn recover(&self, error: &redb::Error) -> StoreError {
+        self.metrics.error(Operation::Write, "io");
+        tracing::error!(error = %Chain(error), "cannot write the store's file; opening it again");
+        if let Err(error) = self.reopen() {
+            tracing::error!(error = %Chain(&error), "cannot open the store's file");
+        }
+        StoreError::Unavailable
     }
 }
 
@@ -161,44 +184,6 @@ fn stored(born: DateOfBirth) -> (i16, i8, i8) {
 /// The date of a row, unless something else than a request wrote it.
 fn date((year, month, day): (i16, i8, i8)) -> Option<DateOfBirth> {
     Date::new(year, month, day).ok().and_then(DateOfBirth::from_stored)
-}
-
-struct Writer {
-    file: Arc<StoreFile>,
-    metrics: StoreMetrics,
-}
-
-impl Writer {
-    /// Commits batch after batch until the store is dropped.
-    fn run(self, runtime: &Handle, writes: &Arc<Writes>) {
-        while let Some(batch) = runtime.block_on(writes.batch()) {
-            let answer = self.commit(&batch).map_err(|error| self.recover(&error));
-            batch.answer(|| answer);
-        }
-    }
-
-    /// Writes in order of arrival, so the later of two writes of one key stays.
-    fn commit(&self, batch: &Batch<(UserKey, DateOfBirth), Result<(), StoreError>>) -> Result<(), redb::Error> {
-        self.file.with(|database| {
-            let transaction = database.begin_write()?;
-            let mut users = transaction.open_table(USERS)?;
-            for write in batch.iter() {
-                let (user, date_of_birth) = &write.question;
-                users.insert(user.as_str(), stored(*date_of_birth))?;
-            }
-            drop(users);
-            Ok(transaction.commit()?)
-        })
-    }
-
-    fn recover(&self, error: &redb::Error) -> StoreError {
-        self.metrics.error(Operation::Write, "io");
-        tracing::error!(error = %Chain(error), "cannot write the store's file; opening it again");
-        if let Err(error) = self.file.reopen() {
-            tracing::error!(error = %Chain(&error), "cannot open the store's file");
-        }
-        StoreError::Unavailable
-    }
 }
 
 /// Why the file cannot be used, and how to fix it.

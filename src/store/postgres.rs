@@ -44,11 +44,8 @@ use crate::metrics::StoreMetrics;
 /// The first and the longest pause before a request that met a passing fault is asked again.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// Users in PostgreSQL. Cheap to clone; clones share its connections.
-#[derive(Clone)]
-pub(super) struct PostgresStore(Arc<Shared>);
-
-struct Shared {
+/// Users in PostgreSQL.
+pub(super) struct PostgresStore {
     reads: Arc<Queue<UserKey, Answered<Reads>>>,
     writes: Arc<Queue<(UserKey, DateOfBirth), Answered<Writes>>>,
     read_patience: Duration,
@@ -60,8 +57,8 @@ struct Shared {
 
 impl PostgresStore {
     /// Starts to look for the database and serves as soon as it is found. Call it within a tokio runtime.
-    pub(super) fn start(database: &Database, config: &Config, metrics: &StoreMetrics) -> Self {
-        let shared = Arc::new(Shared {
+    pub(super) fn start(database: &Database, config: &Config, metrics: &StoreMetrics) -> Arc<Self> {
+        let shared = Arc::new(Self {
             reads: Queue::new(config.queue_capacity, Reads::OPERATION, metrics),
             writes: Queue::new(config.queue_capacity, Writes::OPERATION, metrics),
             read_patience: config.read_patience,
@@ -81,30 +78,30 @@ impl PostgresStore {
             let _ = timeout(FIRST_CONTACT, connected.acquire_many(Reads::LANES + Writes::LANES)).await;
             store.reached.store(true, Ordering::Release);
         });
-        Self(shared)
+        shared
     }
 
     pub(super) async fn get(&self, user: UserKey) -> Result<Reading, StoreError> {
-        let answered = timeout(self.0.read_patience, ask::<Reads>(&self.0.reads, user, None)).await;
+        let answered = timeout(self.read_patience, ask::<Reads>(&self.reads, user, None)).await;
         answered.unwrap_or(Err(StoreError::OutOfPatience))
     }
 
     pub(super) async fn put(&self, user: UserKey, date_of_birth: DateOfBirth) -> Result<(), StoreError> {
         // A statement that is under way is awaited: what the client writes after its 503 must come later.
-        let until = Some(Instant::now() + self.0.write_patience);
-        ask::<Writes>(&self.0.writes, (user, date_of_birth), until).await.map_err(|error| match error {
+        let until = Some(Instant::now() + self.write_patience);
+        ask::<Writes>(&self.writes, (user, date_of_birth), until).await.map_err(|error| match error {
             StoreError::OutOfPatience => StoreError::OutcomeUnknown,
             other => other,
         })
     }
 
     pub(super) fn was_reached(&self) -> bool {
-        self.0.reached.load(Ordering::Acquire)
+        self.reached.load(Ordering::Acquire)
     }
 
     /// Whether a primary takes writes and a read goes through.
     pub(super) async fn check(&self) -> Result<(), StoreError> {
-        if !self.was_reached() || self.0.hosts.ask(View::primary).is_none() {
+        if !self.was_reached() || self.hosts.ask(View::primary).is_none() {
             return Err(StoreError::Unavailable);
         }
         let anyone: Username = "anyone".parse().map_err(|_| StoreError::Unavailable)?;

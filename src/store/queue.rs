@@ -24,8 +24,8 @@ pub(super) use self::batch::Batch;
 /// The most jobs in a batch: what a statement can carry without delaying its neighbours.
 const MAX_BATCH: usize = 1024;
 
-/// Each time a job is put back, it leaves in a batch this much smaller (a power of two): what one job does to its
-/// connection or its server is soon done to that job alone.
+/// Each time a job is put back, it leaves in a batch this much smaller (a power of two). So a job that breaks its connection or its
+/// server soon leaves alone.
 const SHRINK: u32 = 4;
 
 /// How often a job is put back until it leaves alone.
@@ -103,7 +103,7 @@ impl<Q, A> Queue<Q, A> {
             let number = waiting.next;
             waiting.next += 1;
             waiting.jobs.push_back(Job { question, reply, number, put_back, until });
-            // One lane gathers at a time: a second one would leave at once with what the first has just missed.
+            // One lane is woken: a second one would at once send the few jobs that the first has just missed.
             if waiting.jobs.len() == 1 {
                 self.arrival.notify_one();
             }
@@ -135,7 +135,7 @@ impl<Q, A> Queue<Q, A> {
                 continue;
             }
             let relay = Relay(&self.arrival);
-            // Requests whose bytes are here already are read before a batch leaves, instead of following in one of their own.
+            // First the runtime reads the requests whose bytes have already arrived, so that they join this batch.
             yield_now().await;
             std::mem::forget(relay);
             let jobs = self.take();
@@ -147,14 +147,14 @@ impl<Q, A> Queue<Q, A> {
         }
     }
 
-    /// Ends the queue: nothing is admitted any more, and who waits for a batch is told once it is empty.
+    /// Closes the queue: no job is admitted any more, and `batch` returns `None` once the queue is empty.
     pub(super) fn close(&self) {
         self.change(|waiting| waiting.closed = true);
         self.arrival.notify_waiters();
         self.arrival.notify_one();
     }
 
-    /// The next batch, as small as its jobs want it.
+    /// The next batch, as small as its jobs require.
     fn take(&self) -> Vec<Job<Q, A>> {
         self.change(|waiting| {
             let mut most = MAX_BATCH;

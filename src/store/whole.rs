@@ -6,7 +6,7 @@ use crate::config::StoreConfig;
 use crate::domain::{DateOfBirth, Username};
 use crate::lines::User;
 
-/// How many users are read or saved at once: a commit is worth its cost, and who writes one of them meanwhile does not wait long.
+/// How many users are read or saved at once: enough for the cost of a commit, and so few that a request for one of them waits briefly.
 pub const BATCH: usize = 4096;
 
 /// All users of a store as of one moment, in the order of their names.
@@ -23,7 +23,7 @@ enum Source {
     Postgres(postgres::Rows),
 }
 
-/// A store into which users are brought.
+/// A store into which users are imported.
 pub struct Target(Sink);
 
 enum Sink {

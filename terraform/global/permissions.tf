@@ -223,34 +223,16 @@ data "aws_iam_policy_document" "deploy" {
   }
 
   statement {
-    sid       = "NewVersion"
-    actions   = ["ec2:CreateLaunchTemplateVersion"]
-    resources = local.template_arns
-
-    condition {
-      test     = "StringEquals"
-      variable = "aws:ResourceTag/Project"
-      values   = ["dob-api"]
-    }
-
-    condition {
-      test     = "StringEquals"
-      variable = "aws:ResourceTag/Role"
-      values   = ["service"]
-    }
-  }
-
-  statement {
     sid       = "RollOut"
     actions   = ["autoscaling:StartInstanceRefresh", "autoscaling:CancelInstanceRefresh", "autoscaling:RollbackInstanceRefresh"]
     resources = [for region in local.regions : "arn:aws:autoscaling:${region.region}:${local.account}:autoScalingGroup:*:autoScalingGroupName/dob-api-*"]
   }
 
-  # The group launches with the caller's rights what the launch template of the service hosts describes, and no other role. A launch
-  # asks for each of its parts: the template must be ours, and every other part must come by a template.
+  # The role adds versions to the launch template of the service hosts, and the group launches with the role's rights what that
+  # template describes. IAM checks each part of a launch: the template must be ours, and every other part must come from a template.
   statement {
-    sid       = "LaunchByOurTemplate"
-    actions   = ["ec2:RunInstances"]
+    sid       = "TemplateOfServiceHosts"
+    actions   = ["ec2:CreateLaunchTemplateVersion", "ec2:RunInstances"]
     resources = local.template_arns
 
     condition {

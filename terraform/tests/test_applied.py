@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import cloud
+from conftest import UNCHANGED
 
 # What the emulator forgets, so that it is planned again; nothing else may differ after an apply.
 FORGOTTEN = {
@@ -52,6 +53,16 @@ def test_a_region_asks_nothing_of_the_other(applied, plans, root, own):
     # What belongs to no region answers as us-east-1.
     assert {region for region, _ in asked} == {own, "us-east-1"}
     assert {service for region, service in asked if region != own} <= {"iam", "route53"}
+
+
+def test_a_way_to_debians_archive_opens_without_a_change_of_a_host(applied):
+    plan = applied.plan("primary", UNCHANGED, "-var=nat=true")
+    changes = [
+        (kind, names, actions) for kind, names, actions in differences(plan) if actions != ["update"] or not names <= FORGOTTEN.get(kind, set())
+    ]
+    assert {"aws_nat_gateway", "aws_eip", "aws_route"} <= {kind for kind, _, actions in changes if actions == ["create"]}
+    # What is not added is changed in its place: the lists of the subnets.
+    assert {(kind, *actions) for kind, _, actions in changes if actions != ["create"]} <= {("aws_network_acl", "update")}
 
 
 def test_a_second_writer_is_kept_out_by_the_lock(applied):

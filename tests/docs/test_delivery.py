@@ -232,6 +232,14 @@ def test_every_package_of_a_tool_has_a_hash():
 
 
 @pytest.mark.parametrize("path", workflows.FILES, ids=lambda path: path.stem)
+def test_a_step_fails_with_any_command_of_its_pipe(path):
+    """Without a shell that is named, GitHub runs `bash -e`, which looks at the last command alone."""
+    found = workflows.workflow(path)
+    if any(re.search(r"[^|]\|[^|]", command) for job in found["jobs"].values() for command in commands(job)):
+        assert found["defaults"]["run"]["shell"] == "bash"
+
+
+@pytest.mark.parametrize("path", workflows.FILES, ids=lambda path: path.stem)
 def test_a_workflow_installs_nothing_by_a_package_manager_of_its_own(path):
     assert not re.search(r"run:.*\b(pip|pipx|npm|cargo|gem|go) install|run:.*\bcurl\b", path.read_text())
 
@@ -252,6 +260,13 @@ def test_the_page_names_what_the_settings_name():
     for name, one in workflows.SETTINGS["environments"].items():
         (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
         assert ("yes" if one["reviewers"] else "no") in row and all(place in row for place in one["from"])
+
+
+def test_the_readme_has_the_line_that_verifies_a_release():
+    readme = (TOP / "README.md").read_text()
+    (repository,) = re.findall(r"`gh attestation verify FILE --repo (\S+)`", readme)
+    (container,) = re.findall(r"^podman run .* ghcr\.io/(\S+):[\d.]+$", readme, re.M)
+    assert repository == container
 
 
 # The files that hold each kind of pins.

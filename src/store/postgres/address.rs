@@ -32,7 +32,7 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// The address `ip` if it is given, else whatever `name` means at each attempt.
+    /// The address `ip` if it is given, else the addresses of `name`, which is looked up at each attempt.
     pub(super) fn new(name: &str, ip: Option<IpAddr>, port: u16) -> Self {
         let name = ip.map_or_else(|| name.to_owned(), |ip| ip.to_string());
         Self { name, port, lookups: [(); 2].map(|()| Arc::new(Semaphore::new(1))) }

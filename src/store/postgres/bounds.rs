@@ -1,7 +1,7 @@
-//! What a session relies on: it starts with it, takes it back from a role that set otherwise, and verifies it.
+//! The settings that a session relies on: it starts with them, resets what the role has set instead, and verifies them.
 //!
-//! A role may give itself settings, which stay and reach every replica. Whoever has its password must neither lead its sessions to
-//! another table by them nor stop them for good.
+//! A role may give itself settings, which stay and reach every replica. With them, nobody who has the role's password may lead its
+//! sessions to another table or stop them permanently.
 
 use futures_util::future::join;
 use tokio_postgres::Client;
@@ -41,11 +41,11 @@ const SET: &str = "
     WHERE rolname = session_user AND coalesce(datname, current_database()) = current_database()
       AND split_part(setting, '=', 1) <> ALL($1)";
 
-/// What a role may have to bring where a pooler drops the options.
+/// Settings that a role may need to have where a pooler drops the options.
 const BROUGHT: [&str; 7] =
     [LIMITS[0].0, LIMITS[1].0, LIMITS[2].0, "search_path", "synchronous_commit", "plan_cache_mode", "enable_seqscan"];
 
-/// How administrators close a primary. Who closes it is not to be seen from the session, so a role that does it is obeyed, too.
+/// How administrators close a primary. The session cannot see who closed it, so the service obeys a role that does it, too.
 const CLOSES: &str = "default_transaction_read_only";
 
 /// The options that a session starts with. The last one of a name wins, so these come after those of the URL.
@@ -60,7 +60,7 @@ pub(super) fn fix_path(options: &str) -> bool {
     options.contains(PATH)
 }
 
-/// Takes back what the role has set for itself, and returns its names. What of it fails shows when the session is verified.
+/// Resets what the role has set for itself, and returns the names of these settings. If that fails, the verification shows it.
 pub(super) async fn take_back(client: &Client) -> Option<String> {
     let brought = [(&BROUGHT.as_slice() as _, Type::TEXT_ARRAY)];
     let (_, set) = join(client.query_typed(LIFT, &[]), client.query_typed_one(SET, &brought)).await;

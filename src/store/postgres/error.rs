@@ -19,7 +19,7 @@ pub(super) struct Failure {
     pub(super) verdict: Verdict,
     /// The kind in metrics.
     pub(super) kind: &'static str,
-    /// What to say.
+    /// The text for the log.
     pub(super) text: String,
 }
 
@@ -30,9 +30,9 @@ pub(super) enum Verdict {
     Connection,
     /// The server or the table cannot be used: the host is examined again.
     Host,
-    /// A row was locked, or the server was short of something: it may do later.
+    /// A row was locked, or the server lacks a resource: a later attempt may succeed.
     Later,
-    /// A row: the server will never do this for it.
+    /// A row: the server will refuse it each time.
     Row,
 }
 
@@ -40,14 +40,14 @@ impl Failure {
     /// The kind of a statement without an answer: what the server does with it is unknown.
     pub(super) const NO_ANSWER: &str = "no_answer";
 
-    /// One that is charged to the connection.
+    /// A failure of the connection.
     pub(super) fn lost(kind: &'static str, text: &str) -> Self {
         Self { verdict: Verdict::Connection, kind, text: text.to_owned() }
     }
 }
 
 impl From<Error> for Failure {
-    /// Of what the server says about a row only the code is kept: its text may quote the row.
+    /// Of a server's error about a row, only the code is kept: the text may quote the row.
     fn from(error: Error) -> Self {
         let (verdict, kind) = judge(&error);
         let text = match error.code() {

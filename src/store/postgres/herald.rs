@@ -1,4 +1,4 @@
-//! Says what changed in the view, once each, in logs and metrics.
+//! Logs and counts each change of the view once.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use super::standing::Epoch;
 use super::view::View;
 use crate::metrics::StoreMetrics;
 
-/// What is worth a word of a view.
+/// The parts of a view whose changes are logged.
 #[derive(Default)]
 struct News {
     primary: Option<Arc<str>>,
@@ -39,7 +39,7 @@ pub(super) async fn run(mut view: watch::Receiver<View>, metrics: StoreMetrics) 
 
 impl News {
     fn of(view: &View) -> Self {
-        // If a table cannot be created, that is said.
+        // If a table cannot be created, that is logged elsewhere.
         let problem = |index| view.problem(index).filter(|_| !view.awaits_table(index)).map(str::to_owned);
         Self {
             primary: view.primary().map(|index| view.hosts[index].0.clone()),

@@ -1,8 +1,8 @@
-//! One host of the database: its task asks it again and again what it is, and publishes the answer.
+//! One database host. Its task asks the host for its role again and again, and publishes the answer.
 //!
-//! A region that is cut off may be replaced, and cannot tell. When the cut heals, its old primary still takes writes until
-//! somebody stops it, so nobody may send it one. The hosts of a region fall silent together, and there are two regions: so
-//! while half of the hosts are silent, each write first looks whether the silence has ended.
+//! A region that is cut off may be replaced without knowing it. When the network returns, its old primary still takes writes until
+//! it is stopped, and no service may send it one. The hosts of a region become unreachable together, and there are two regions. So
+//! while half of the hosts are unreachable (silent), each write first probes whether they still are.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -23,13 +23,13 @@ use super::standing::Standing;
 use super::view::{Report, View};
 use crate::metrics::{Operation, StoreMetrics};
 
-/// How often each host is asked what it is: how long a promotion may stay unnoticed while the old primary answers.
+/// How often each host is asked for its role: so long a promotion may stay unnoticed while the old primary answers.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The same while no primary is known: how much longer than they must writes may wait for the next one.
+/// The same while no primary is known: so much longer than necessary a write may wait for the next one.
 const SEARCH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How long a host may take to answer on a connection that stands.
+/// How long a host may take to answer on an open connection.
 const PROBE_DEADLINE: Duration = Duration::from_millis(500);
 
 /// How long a write waits for silent hosts, unless two round trips take longer. Both are shorter than the second after
@@ -37,7 +37,7 @@ const PROBE_DEADLINE: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(100);
 const LONGEST_LOOK: Duration = Duration::from_millis(900);
 
-/// The most backends that are remembered to be ended.
+/// The most backends with abandoned statements that are remembered.
 const MOST_ABANDONED: usize = 64;
 
 /// One host.
@@ -47,9 +47,9 @@ pub(super) struct Host {
     pool: Pool<Manager>,
     /// Where it listens; a unix socket cannot be cut off.
     address: Option<Arc<Address>>,
-    /// Asks its task to look at it now.
+    /// Asks the task to probe the host now.
     suspected: Notify,
-    /// Backends whose statements were given up.
+    /// Backends with abandoned statements.
     abandoned: Mutex<Vec<Backend>>,
     notices: Notices,
     metrics: StoreMetrics,
@@ -74,12 +74,12 @@ impl Host {
         self.pool.get_owned().await.ok()
     }
 
-    /// Asks for a look at the host now: a connection to it failed.
+    /// Asks the task to probe the host now: a connection to it failed.
     pub(super) fn suspect(&self) {
         self.suspected.notify_one();
     }
 
-    /// Remembers a backend whose statement was given up, to be ended, and asks for a look at the host.
+    /// Remembers a backend with an abandoned statement, so that it is terminated, and asks the task to probe the host.
     pub(super) fn abandon(&self, backend: Backend) {
         let mut abandoned = self.abandoned();
         if abandoned.len() < MOST_ABANDONED {
@@ -88,13 +88,13 @@ impl Host {
         self.suspect();
     }
 
-    /// Asks the host again and again what it is, for ever.
+    /// Asks the host for its role again and again, for ever.
     pub(super) async fn run(&self) {
         loop {
             let started = Instant::now();
             if let Some(session) = self.reach(LONGEST_LOOK).await {
                 self.follow(&session).await;
-                // A session that was ended says nothing of the server: that is asked at once.
+                // The end of a session does not show the server's state: ask at once.
                 if started.elapsed() > INTERVAL {
                     continue;
                 }
@@ -103,13 +103,13 @@ impl Host {
         }
     }
 
-    /// Looks whether a silent host answers now, for no longer than a write waits for it.
+    /// Probes an unreachable host, for no longer than a write waits for it.
     pub(super) async fn look(&self) {
         let round_trip = self.view.borrow().hosts[self.index].1.round_trip;
         self.reach((round_trip * 2).clamp(LOOK, LONGEST_LOOK)).await;
     }
 
-    /// Connects if the host accepts or refuses a connection in time, and publishes what it is or why that is not known.
+    /// Connects if the host accepts or refuses a connection in time, and publishes its role, or why that is not known.
     async fn reach(&self, limit: Duration) -> Option<Arc<Session>> {
         let started = Instant::now();
         if let Some(address) = &self.address
@@ -120,7 +120,7 @@ impl Host {
         }
         let (heard, round_trip) = (Instant::now(), started.elapsed());
         let opened = async {
-            // Large, and awaited seldom.
+            // The future is large and rarely needed.
             let session = Box::pin(self.pool.dedicated_connection()).await?;
             let problem = session.examine(session.standing).await?;
             Ok((Arc::new(session), problem))
@@ -138,7 +138,7 @@ impl Host {
         }
     }
 
-    /// Says once what the role has set for itself: whoever has its password may do that, and it stays.
+    /// Logs once what the role has set for itself: everyone with its password can do that, and the settings stay.
     fn name_settings(&self, session: &Session) {
         let Some(settings) = session.role_settings.as_deref().filter(|settings| self.notices.is_due(settings)) else {
             return;
@@ -179,7 +179,7 @@ impl Host {
         }
     }
 
-    /// Waits before the host is asked again; true if it is suspected.
+    /// Waits until the host is to be asked again; true if it is suspected.
     async fn pause(&self) -> bool {
         let mut view = self.view.subscribe();
         let is_calm = {
@@ -221,7 +221,7 @@ impl Host {
         self.report(|report| *report = Report { standing, answers: true, problem, heard, round_trip, session });
     }
 
-    /// Publishes that the host cannot be used; what it was stays known.
+    /// Publishes that the host cannot be used; its last role stays known.
     fn publish_loss(&self, problem: Problem, heard: Option<Instant>) {
         self.report(|report| {
             report.heard = heard.or(report.heard);

@@ -27,13 +27,13 @@ pub(super) struct Hosts {
 impl Hosts {
     /// The hosts of `database`, each with room for `lanes` connections.
     pub(super) fn new(database: &Database, lanes: u32, metrics: &StoreMetrics) -> Self {
-        let managers = Manager::for_each(&database.postgres, &database.password, &database.tls);
+        let managers = Manager::for_each(&database.postgres, database.password_file.as_deref(), &database.tls);
         let view = watch::Sender::new(View::new(managers.iter().map(|(name, _)| name.clone())));
         let host = |(index, (_, manager))| Host::new(index, manager, lanes, view.clone(), metrics.clone());
         Self { all: managers.into_iter().enumerate().map(host).collect(), view }
     }
 
-    /// Starts to ask every host what it is, and to say what changes.
+    /// Starts the task of each host, and the one that logs changes.
     pub(super) fn start(self: &Arc<Self>, metrics: &StoreMetrics) {
         tokio::spawn(herald::run(self.view(), metrics.clone()));
         for index in 0..self.all.len() {
@@ -49,12 +49,12 @@ impl Hosts {
         });
     }
 
-    /// What is known now, and each time that it changes.
+    /// The view, now and each time that it changes.
     pub(super) fn view(&self) -> watch::Receiver<View> {
         self.view.subscribe()
     }
 
-    /// Asks a pure function of what is known now.
+    /// Evaluates a pure function of the current view.
     pub(super) fn ask<T>(&self, question: impl FnOnce(&View) -> T) -> T {
         question(&self.view.borrow())
     }

@@ -1,7 +1,7 @@
 //! Lanes: each holds a connection to the host that the view chooses and sends what waits in the queue as one statement.
 //!
-//! A batch comes to one of three ends. It is *answered*. Or a row or a lock stands in its way: then it is divided until the
-//! guilty are alone, and only they are refused. Or the connection is *lost*: then its jobs are put back and asked again.
+//! A batch has one of three outcomes. It is *answered*. Or a row or a lock *blocks* it: then it is divided until the
+//! jobs that cause it are alone, and only they are refused. Or the connection is *lost*: its jobs are put back and sent again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,9 +38,9 @@ const PARTS: usize = 16;
 /// Why a lane with a working connection did not serve a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// Something that passes stood in the way: a lock, a lack of memory or disk.
+    /// A passing fault: a lock, a lack of memory or disk.
     Later,
-    /// Nothing that waiting would change.
+    /// A fault that waiting does not change.
     Final(StoreError),
 }
 
@@ -192,7 +192,7 @@ impl<W: Work> Lane<W> {
                 if kind == Failure::NO_ANSWER {
                     self.hosts.host(link.index).abandon(link.session.backend);
                 }
-                // What breaks each connection that it is sent on is sent again ever later.
+                // A job that breaks each connection waits longer before each attempt.
                 if batch.is_last_resort() {
                     batch.answer(|| Err(Refusal::Later));
                 }

@@ -1,21 +1,21 @@
-//! Keeps what happens a thousand times a second from being said a thousand times.
+//! Keeps what happens a thousand times per second from being logged a thousand times.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long the same thing is not said again.
+/// How long the same text is not logged again.
 const PAUSE: Duration = Duration::from_mins(1);
 
-/// The most things that are remembered.
+/// The most texts that are remembered.
 const MOST: usize = 256;
 
-/// What was said, and when.
+/// What was logged, and when.
 #[derive(Debug, Default)]
 pub(super) struct Notices(Mutex<HashMap<String, Instant>>);
 
 impl Notices {
-    /// Whether `text` is to be said: it was not within the last minute.
+    /// Whether `text` is to be logged: it was not within the last minute.
     pub(super) fn is_due(&self, text: &str) -> bool {
         self.is_due_at(text, Instant::now())
     }

@@ -2,6 +2,7 @@
 
 use std::cell::LazyCell;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use super::bounds;
 use super::error::{Problem, cannot, within};
 use super::session::Session;
 use super::transport::Transport;
-use crate::config::{PasswordSource, TlsPolicy};
+use crate::config::{self, TlsPolicy};
 
 /// How long a connection may take from the first packet, or from the lookup of the name, until its session is ready.
 /// `connect_timeout` would bound the TCP handshake only.
@@ -33,7 +34,7 @@ pub(super) type Pooled = PooledConnection<'static, Manager>;
 /// Makes the connections to one host.
 pub(super) struct Manager {
     config: Config,
-    password: PasswordSource,
+    password_file: Option<PathBuf>,
     tls: Option<MakeRustlsConnect>,
     /// None for a unix socket, whose path stands in the configuration.
     pub(super) address: Option<Arc<Address>>,
@@ -41,8 +42,8 @@ pub(super) struct Manager {
 
 impl Manager {
     /// For each host of `config`: its name and port for logs, and the maker of its connections.
-    pub(super) fn for_each(config: &Config, password: &PasswordSource, tls: &TlsPolicy) -> Vec<(Arc<str>, Self)> {
-        // Where no host asks for it, it stays out of memory.
+    pub(super) fn for_each(config: &Config, password_file: Option<&Path>, tls: &TlsPolicy) -> Vec<(Arc<str>, Self)> {
+        // It is built only if a host needs it, because it takes memory.
         let connector = LazyCell::new(|| {
             let client = ClientConfig::builder().with_root_certificates(tls.roots.clone()).with_no_client_auth();
             MakeRustlsConnect::new(client)
@@ -58,7 +59,7 @@ impl Manager {
             };
             let tls = tls.required(host, config.get_ssl_mode()).then(|| LazyCell::force(&connector).clone());
             let config = own_config(config, host, port, tls.is_some());
-            (name.into(), Self { config, password: password.clone(), tls, address })
+            (name.into(), Self { config, password_file: password_file.map(Path::to_owned), tls, address })
         });
         hosts.collect()
     }
@@ -70,7 +71,7 @@ impl Manager {
             // The check would be a round trip a checkout; lanes notice by themselves.
             .test_on_check_out(false)
             .connection_timeout(CONNECTION_TIMEOUT)
-            // Lanes hold their connections for good.
+            // Lanes keep their connections.
             .max_lifetime(None)
             .idle_timeout(None)
             .build_unchecked(self)
@@ -78,7 +79,7 @@ impl Manager {
 
     async fn connect_to(&self, address: Option<SocketAddr>) -> Result<Session, Problem> {
         let mut config = self.config.clone();
-        if let Some(password) = password(&self.password).await? {
+        if let Some(password) = password(&config, self.password_file.as_deref()).await? {
             config.password(password);
         }
         if let Some(address) = address {
@@ -114,15 +115,12 @@ impl ManageConnection for Manager {
     }
 }
 
-/// The password as it is now.
-pub(super) async fn password(source: &PasswordSource) -> Result<Option<Vec<u8>>, Problem> {
-    let source = source.clone();
-    let read = match source {
-        // It may be on a disk that hangs.
-        PasswordSource::File(_) => spawn_blocking(move || source.current()).await.map_err(|error| error.to_string())?,
-        _ => source.current(),
-    };
-    read.map_err(|error| error.to_string())
+/// The password in the file now, or in `config`.
+pub(super) async fn password(config: &Config, file: Option<&Path>) -> Result<Option<Vec<u8>>, Problem> {
+    let Some(file) = file.map(Path::to_owned) else { return Ok(config.get_password().map(<[u8]>::to_vec)) };
+    // It may be on a disk that hangs.
+    let read = spawn_blocking(move || config::password(&file)).await.map_err(|error| error.to_string())?;
+    read.map(|password| Some(password.into_bytes()))
 }
 
 /// What `config` says, for one host.
@@ -135,7 +133,6 @@ fn own_config(config: &Config, host: &Name, port: u16, encrypted: bool) -> Confi
     if let Some(user) = config.get_user() {
         own.user(user);
     }
-    // An administrator's; that of the service comes from its source.
     if let Some(password) = config.get_password() {
         own.password(password);
     }
@@ -143,7 +140,8 @@ fn own_config(config: &Config, host: &Name, port: u16, encrypted: bool) -> Confi
         own.dbname(database);
     }
     match host {
-        // Asked for directly, the transport is made by our own code, which makes a plain one where no TLS is required.
+        // With direct negotiation, tokio-postgres leaves the transport to our own code, which makes a plain one where no TLS is
+        // needed.
         Name::Tcp(_) if !encrypted => own.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct),
         Name::Tcp(_) => own.ssl_mode(SslMode::Require),
         Name::Unix(_) => own.ssl_mode(SslMode::Disable),

@@ -1,5 +1,6 @@
-//! Makes the role, the database and the table that are missing.
+//! Creates the role, the database and the table where they are missing.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bb8::ManageConnection;
@@ -18,7 +19,7 @@ use super::pool::{self, CONNECT_DEADLINE, Manager};
 use super::session::Session;
 use super::standing::Role;
 use super::table::CREATE;
-use crate::config::{Database, PasswordSource, TlsPolicy};
+use crate::config::{Database, TlsPolicy};
 
 /// The pace of the attempts, not a wait for an answer: the next one follows after it.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -26,10 +27,10 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How long an attempt may take: a database is a copy of many files, and the server ends each statement after 15 s.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Serializes the hosts that start at the same time: any number, the same for all.
+/// Serializes services that start at the same time. The number is arbitrary, but the same for all.
 const LOCK: &str = "SELECT pg_advisory_lock(7291063)";
 
-/// On a slow disk that takes longer than a statement of the service may.
+/// On a slow disk, a table takes longer than a statement of the service may.
 const PATIENT: &str = "SET statement_timeout = '15s'; SET lock_timeout = '15s'";
 
 /// As an administrator: tries until role, database and table are there.
@@ -77,15 +78,14 @@ pub(super) async fn once(database: &Database) -> Result<Session, Problem> {
     if let Some(admin) = &database.admin {
         within(DEADLINE, create_all(database, admin)).await?;
     }
-    let session = newest(&database.postgres, &database.password, &database.tls, false).await?;
-    session.client.batch_execute(PATIENT).await.map_err(cannot("set the session's time limits"))?;
+    let session = primary(&database.postgres, database.password_file.as_deref(), &database.tls).await?;
     if !session.standing.has_table {
         create(&session.client).await?;
     }
     Ok(session)
 }
 
-/// Whether an attempt failed, which is said once.
+/// Whether an attempt failed, which is logged once.
 fn has_failed(attempt: Result<(), Problem>, notices: &Notices) -> bool {
     let Err(problem) = attempt else { return false };
     if notices.is_due(&problem) {
@@ -100,11 +100,11 @@ async fn create_all(database: &Database, admin: &Config) -> Result<(), Problem> 
         // The configuration refuses a URL without them.
         return Ok(());
     };
-    let session = primary(admin, database).await?;
+    let session = primary(admin, None, &database.tls).await?;
     session.client.batch_execute(LOCK).await.map_err(cannot("lock"))?;
     let (role, quoted) = (escape_identifier(role_name), escape_identifier(name));
     // The password travels as a verifier: statements can end up in the server's log.
-    let password = pool::password(&database.password).await?;
+    let password = pool::password(&database.postgres, database.password_file.as_deref()).await?;
     let password = password.map(|password| format!(" PASSWORD {}", escape_literal(&scram_sha_256(&password))));
     let create = [format!("CREATE ROLE {role} LOGIN{}", password.unwrap_or_default())];
     ensure(&session.client, "the role", "FROM pg_roles WHERE rolname = $1", role_name, &create).await?;
@@ -116,7 +116,7 @@ async fn create_all(database: &Database, admin: &Config) -> Result<(), Problem> 
     ensure(&session.client, "the database", "FROM pg_database WHERE datname = $1", name, &create).await?;
     let mut target = admin.clone();
     target.dbname(name);
-    let session = primary(&target, database).await?;
+    let session = primary(&target, None, &database.tls).await?;
     // Until PostgreSQL 15 everyone may create tables in the schema public.
     let create = [format!(
         "BEGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC; {CREATE};
@@ -126,8 +126,8 @@ async fn create_all(database: &Database, admin: &Config) -> Result<(), Problem> 
 }
 
 /// A patient session on the host that was promoted last.
-async fn primary(config: &Config, database: &Database) -> Result<Session, Problem> {
-    let session = newest(config, &PasswordSource::None, &database.tls, false).await?;
+async fn primary(config: &Config, password_file: Option<&Path>, tls: &TlsPolicy) -> Result<Session, Problem> {
+    let session = newest(config, password_file, tls, false).await?;
     session.client.batch_execute(PATIENT).await.map_err(cannot("set the session's time limits"))?;
     Ok(session)
 }
@@ -136,11 +136,11 @@ async fn primary(config: &Config, database: &Database) -> Result<Session, Proble
 /// replayed most.
 pub(super) async fn newest(
     config: &Config,
-    password: &PasswordSource,
+    password_file: Option<&Path>,
     tls: &TlsPolicy,
     only_reads: bool,
 ) -> Result<Session, Problem> {
-    let hosts = Manager::for_each(config, password, tls);
+    let hosts = Manager::for_each(config, password_file, tls);
     let opened = join_all(hosts.iter().map(async |(name, manager)| (name, manager.connect().await))).await;
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     for (name, opened) in opened {

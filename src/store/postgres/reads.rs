@@ -18,8 +18,8 @@ use crate::metrics::Operation;
 use crate::store::queue::Batch;
 use crate::store::{Reading, Source, StoreError};
 
-/// How long a statement may take: the cost of a frozen server for a read, once. More than `statement_timeout` (1 s), so that the
-/// server says which statement is too slow.
+/// How long a statement may take. A read loses this time once if the server freezes. It is more than `statement_timeout` (1 s), so
+/// that the server reports a statement that is too slow.
 const DEADLINE: Duration = Duration::from_millis(1250);
 
 /// How long the other hosts may take to say whether they have a user that this replica lacks: less than `DEADLINE`.

@@ -22,7 +22,7 @@ const LACKS: &str = "
                      ('date_of_birth', 'INSERT'), ('date_of_birth', 'UPDATE')) AS needed (name, privilege)
         WHERE NOT has_column_privilege(to_regclass('users'), name, privilege)) END";
 
-/// Ends the backends `$1` that were started at `$2`.
+/// Terminates the backends `$1` that were started at `$2`.
 const END: &str = "
     SELECT pg_terminate_backend(pid) FROM unnest($1::int[], $2::bigint[]) AS given_up (number, started)
     JOIN pg_stat_get_activity(NULL) ON pid = number
@@ -31,10 +31,10 @@ const END: &str = "
 /// A connection to one host.
 pub(super) struct Session {
     pub(super) client: Client,
-    /// What the server said when the session started.
+    /// What the server reported when the session started.
     pub(super) standing: Standing,
     pub(super) backend: Backend,
-    /// The names of what the role has set for itself, and the service does without.
+    /// The names of the settings that the role has for itself, which were reset.
     pub(super) role_settings: Option<String>,
     retired: AtomicBool,
     _hold: Hold,
@@ -103,7 +103,7 @@ impl Session {
         saved.map(|_| None)
     }
 
-    /// Ends backends whose statements were given up. They may wait for a standby that never answers, and no time limit of the
+    /// Terminates backends with abandoned statements. They may wait for a standby that never answers, and no time limit of the
     /// server ends that. What such a statement did stays, unacknowledged.
     pub(super) async fn end(&self, backends: &[Backend]) -> Result<(), Error> {
         let (numbers, starts): (Vec<i32>, Vec<i64>) = backends.iter().copied().unzip();

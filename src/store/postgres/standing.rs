@@ -28,7 +28,7 @@ pub(super) const PROBE: &str = "
            current_setting('default_transaction_read_only')::bool AND NOT pg_is_in_recovery()
     FROM pg_control_system(), pg_stat_get_activity(pg_backend_pid())";
 
-/// What a server said of itself, and when.
+/// What a server reported about itself, and when.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
     pub(super) role: Role,

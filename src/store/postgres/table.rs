@@ -1,8 +1,8 @@
-//! The table `users`: how it is made, read and written.
+//! The table `users`: how it is created, read and written.
 
 use std::error::Error;
 
-use jiff::Span;
+use jiff::SignedDuration;
 use jiff::civil::date;
 use tokio_postgres::types::{FromSql, Type};
 
@@ -17,7 +17,7 @@ pub(super) const CREATE: &str = "CREATE TABLE IF NOT EXISTS users (
 ) WITH (fillfactor = 90)";
 
 /// One row with one array, in the order of the names: nothing to sort or to look up on the way back, and always the
-/// primary key's index, whatever the planner thinks of the table's size.
+/// primary key's index, even if the planner misjudges the table's size.
 pub(super) const SELECT: &str = "
     SELECT ARRAY(SELECT (SELECT date_of_birth FROM users WHERE username = name) FROM unnest($1::text[]) AS name)";
 
@@ -34,8 +34,8 @@ pub(super) struct Day(pub(super) Option<DateOfBirth>);
 impl<'a> FromSql<'a> for Day {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
         // Days since 2000-01-01; the smallest and the largest number stand for the infinities.
-        let days = Span::new().try_days(i32::from_be_bytes(raw.try_into()?));
-        let date = days.and_then(|days| date(2000, 1, 1).checked_add(days));
+        let days = i64::from(i32::from_be_bytes(raw.try_into()?));
+        let date = date(2000, 1, 1).checked_add(SignedDuration::from_hours(24 * days));
         Ok(Self(date.ok().and_then(DateOfBirth::from_stored)))
     }
 

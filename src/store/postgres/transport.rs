@@ -1,20 +1,18 @@
 //! The bytes of a connection: encrypted or plain, and cut off when the session ends.
 //!
 //! bb8-postgres leaves a connection's task to itself. Once its client is dropped, the task waits for answers that are
-//! outstanding, and a server that hangs gives none: so the session holds a [`Line`], and cuts it when it is dropped.
+//! outstanding, and a server that hangs gives none. So each session has a [`Hold`]: to drop it cuts the connection off.
 //!
-//! Until the server has let the client in, the bytes are read along: one that asks for the password in clear text gets none.
+//! Until the server has let the client in, its messages are inspected: a server that asks for the password in clear text gets none.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
-use std::mem;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 use tokio_postgres::Socket;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -27,40 +25,26 @@ type Encrypted = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
 #[derive(Clone)]
 pub(super) struct Transport {
     tls: Option<MakeRustlsConnect>,
-    line: Arc<Line>,
+    cut: Arc<Mutex<Option<oneshot::Receiver<()>>>>,
     host: String,
 }
 
-/// What cuts a connection off.
-#[derive(Default)]
-struct Line {
-    is_cut: AtomicBool,
-    reader: AtomicWaker,
-}
-
-/// Cuts the line when dropped.
-pub(super) struct Hold(Arc<Line>);
+/// Cuts its connection off when dropped.
+pub(super) type Hold = oneshot::Sender<()>;
 
 /// A connection's bytes.
 pub(super) struct Stream {
     bytes: Either<Socket, Box<Encrypted>>,
     greeting: Greeting,
-    line: Arc<Line>,
-    was_warned: bool,
+    /// Ready once the hold is dropped, and then none.
+    cut: Option<oneshot::Receiver<()>>,
 }
 
 impl Transport {
     /// One for a connection that lasts as long as its hold; plain without `tls`.
     pub(super) fn new(tls: Option<MakeRustlsConnect>) -> (Self, Hold) {
-        let line = Arc::<Line>::default();
-        (Self { tls, line: line.clone(), host: String::new() }, Hold(line))
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.0.is_cut.store(true, Ordering::Release);
-        self.0.reader.wake();
+        let (hold, cut) = oneshot::channel();
+        (Self { tls, cut: Arc::new(Mutex::new(Some(cut))), host: String::new() }, hold)
     }
 }
 
@@ -88,12 +72,13 @@ impl TlsConnect<Socket> for Transport {
                 }
                 None => Either::Left(socket),
             };
-            Ok(Stream { bytes, greeting: Greeting::default(), line: self.line, was_warned: false })
+            let cut = self.cut.lock().unwrap_or_else(PoisonError::into_inner).take();
+            Ok(Stream { bytes, greeting: Greeting::default(), cut })
         })
     }
 }
 
-/// What a server says before it lets a client in: messages of a letter, a length and a content.
+/// The messages of a server before it lets the client in: each has a letter, a length and a content.
 #[derive(Default)]
 struct Greeting {
     /// The start of the message that is being read.
@@ -104,7 +89,7 @@ struct Greeting {
 }
 
 impl Greeting {
-    /// Asks how the client proves who it is, or lets it in, as the number behind the length says.
+    /// The number behind the length says how the client is to authenticate, or that it is let in.
     const AUTHENTICATION: u8 = b'R';
 
     /// Reads further bytes.
@@ -155,15 +140,12 @@ impl AsyncRead for Stream {
             self.greeting.read(&buffer.filled()[before..])?;
             return polled;
         }
-        self.line.reader.register(cx.waker());
-        if !self.line.is_cut.load(Ordering::Acquire) {
-            return Poll::Pending;
+        let Some(cut) = &mut self.cut else { return Poll::Ready(Err(ErrorKind::ConnectionAborted.into())) };
+        if Pin::new(cut).poll(cx).is_ready() {
+            // In one more turn, a session without outstanding answers says goodbye to the server.
+            self.cut = None;
+            cx.waker().wake_by_ref();
         }
-        // One more turn, in which a session that owes no answer takes its leave of the server.
-        if mem::replace(&mut self.was_warned, true) {
-            return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
-        }
-        cx.waker().wake_by_ref();
         Poll::Pending
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct View {
 pub(super) struct Report {
     /// What it last reported about itself.
     pub(super) standing: Option<Standing>,
-    /// Whether that was just now.
+    /// Whether it answered the last time that it was asked.
     pub(super) answers: bool,
     /// Why it cannot be used now.
     pub(super) problem: Option<Arc<str>>,
@@ -56,7 +56,7 @@ impl View {
         Self { hosts, newest: None, settled: false, reached: false }
     }
 
-    /// Takes a host's report.
+    /// Records a host's report.
     pub(super) fn publish(&mut self, index: usize, report: Report) {
         if let Some((_, old)) = self.hosts.get_mut(index) {
             *old = report;
@@ -67,13 +67,13 @@ impl View {
         self.follow();
     }
 
-    /// Waits no longer for hosts that have not answered yet.
+    /// Stops waiting for hosts that have not answered yet.
     pub(super) fn settle(&mut self) {
         self.settled = true;
         self.follow();
     }
 
-    /// Notes the newest promotion. In the order of the URL, so that all services choose the same of two clusters.
+    /// Records the newest promotion. In the order of the URL, so that all services choose the same of two clusters.
     fn follow(&mut self) {
         for index in 0..self.hosts.len() {
             if let Some(standing) = self.answers_as(index, Role::Primary)
@@ -86,9 +86,9 @@ impl View {
         self.reached |= self.reader().is_some();
     }
 
-    /// Whether a primary of this epoch may be used. Not one that a later promotion of the same cluster replaced: what it
-    /// takes would be lost, and what it says is old. Not one of another cluster either, unless the known one has no primary
-    /// any more, or an operator promoted the other one later.
+    /// Whether a primary of this epoch may be used. One that a later promotion of the same cluster replaced may not: its writes
+    /// would be lost, and its answers are old. One of another cluster may not either, unless the known cluster has no primary any
+    /// more, or an operator promoted the other one later.
     pub(super) fn admits(&self, epoch: Epoch) -> bool {
         let Some(newest) = self.newest else { return true };
         if newest.system == epoch.system {

@@ -43,7 +43,8 @@ pub(in crate::store) struct Rows(Session);
 impl Rows {
     /// The rows of the primary's table, or of a replica's while there is no primary, and their number.
     pub(in crate::store) async fn open(database: &Database) -> Result<(Self, u64), Problem> {
-        let session = provision::newest(&database.postgres, &database.password, &database.tls, true).await?;
+        let session =
+            provision::newest(&database.postgres, database.password_file.as_deref(), &database.tls, true).await?;
         usable(&session).await?;
         let failed = cannot("read the table users");
         let begun = async {

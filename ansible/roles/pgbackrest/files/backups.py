@@ -39,9 +39,19 @@ def place(repository):
     return SETTINGS["stanzas"][repository - 1]
 
 
+def info(stanza, repository):
+    """What a repository holds of a stanza."""
+    return json.loads(pgbackrest(stanza, "info", "--output=json", repository=repository))[0]
+
+
+def archives(stanza, repository):
+    """The WAL of a stanza in a repository: the folder of each PostgreSQL cluster, with the first and last file."""
+    return info(stanza, repository).get("archive", [])
+
+
 def catalogue(stanza, repository):
     """The status and the backups, oldest first, of a stanza in a repository: those that this host's PostgreSQL can run."""
-    answer = json.loads(pgbackrest(stanza, "info", "--output=json", repository=repository))[0]
+    answer = info(stanza, repository)
     status = answer["repo"][0]["status"] if answer.get("repo") else answer["status"]
     if status["code"] not in (0, 2, *MISSING_STANZAS):
         raise Failed(f"the bucket of region {place(repository)} does not answer: {status['message']}")

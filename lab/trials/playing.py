@@ -10,8 +10,9 @@ from lab.hosts import nspawn, plan
 
 # Longer than any playbook of the table takes on a busy machine.
 END_S = 1200
-# ssh gives up a host that does not answer for 10 s, each task notices that for itself, and some tasks are tried again.
-CUT_S = 300
+# ssh gives up a host that does not answer for 10 s, each task notices that for itself, and some tasks are tried again. Where etcd is
+# configured, one host after the other, that takes more than five minutes.
+CUT_S = 900
 # The operator's network is lost: what was sent over ssh is not answered any more, and nobody says why.
 CUT = f"""
 table inet operator_cut {{

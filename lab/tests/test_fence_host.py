@@ -162,6 +162,7 @@ VAULT = ["patroni_superuser_password", "patroni_replication_password", "patroni_
 VAULT += ["pgbackrest_cipher_pass_a", "pgbackrest_cipher_pass_b", "pgbackrest_s3_key_b", "pgbackrest_s3_secret_b"]
 
 
+@pytest.mark.long
 def test_the_example_inventory_has_every_setting_that_site_needs(tmp_path):
     vault = dict.fromkeys(VAULT, "x") | {"pgbackrest_fingerprint_a": "0" * 64, "service_apt_key": "key"}
     (tmp_path / "vault.json").write_text(json.dumps(vault))

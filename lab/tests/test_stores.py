@@ -144,6 +144,7 @@ runuser -u postgres -- pgbackrest --stanza=a info
 """
 
 
+@pytest.mark.long
 def test_a_folder_is_a_store_that_is_encrypted(host):
     done = host(f"install -o postgres -d /backups\n{written(POSIX)}{CREATE}head -c 8 /backups/archive/a/archive.info")
     assert "cipher: aes-256-cbc" in done.stdout and done.stdout.endswith("Salted__"), done.stderr

@@ -123,21 +123,6 @@ def test_a_rejoin_that_gave_up_during_a_copy_continues_with_that_copy(whole):
     the_same_everywhere(whole)
 
 
-@pytest.mark.long
-def test_a_region_with_a_copy_that_broke_off_rejoins(whole):
-    """The power of a host fails during its copy: what is there is no database, and Patroni refuses to copy over it."""
-    data = f"/var/lib/postgresql/{plan.POSTGRESQL}/b"
-    whole.ssh("b-db3", f"systemd-run --quiet sh -c 'until [ -e {data}/global ] && pkill -STOP --exact pg_basebackup; do sleep 0.01; done'")
-    first = play(whole, "rejoin.yml", "-e", "target_region=b", "-e", "region_copy=true", "-e", "region_patience=20")
-    assert first.returncode != 0
-    whole.machines["b-db3"].kill()
-    whole.machines["b-db3"].boot()
-    part = whole.ssh("b-db3", f"find {data}")
-    assert "/global" in part and "pg_control" not in part
-    whole.playbook("rejoin.yml", "-e", "target_region=b")
-    the_same_everywhere(whole)
-
-
 def part(cluster, client):
     """Both regions take writes while they do not see each other; returns what each acknowledged then."""
     with client("a", "a-lb") as older:

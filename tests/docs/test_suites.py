@@ -63,7 +63,16 @@ def test_the_suites_end_with_what_each_took_and_their_sum(suites):
 
 def whole(program, folder):
     environment = os.environ | {"PATH": f"{folder}/bin:{os.environ['PATH']}"}
-    return subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True)
+    return subprocess.Popen(
+        program,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        start_new_session=True,
+        # A run in the background of a script ignores the first of these, and so would bash.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 # Each waits for the other, so one after the other they would wait for ever.

@@ -80,7 +80,7 @@ def test_data_stands_on_volumes_of_its_own_in_three_zones(region):
 
 # What the hosts themselves call, each with the file and the line that does; an endpoint costs about eight dollars a month and zone.
 CALLERS = {
-    "s3": ("ansible/roles/pgbackrest/templates", "-s3-bucket={{ repository.bucket }}"),
+    "s3": ("ansible/filter_plugins/stores.py", '"bucket": "s3-bucket"'),
     "ssm": ("ami/root/usr/libexec/dob-api-cloud", "https://ssm.$region.$domain/"),
     "ec2": ("ansible/roles/monitoring/templates", "ec2_sd_configs"),
     "sns": ("ansible/roles/monitoring/templates", "sns_configs"),

@@ -18,10 +18,10 @@ TABLE = README.partition("## One concern at a time")[2].partition("\n## ")[0]
 CONCERNS = re.findall(r"^\| `(\w+)` \|", TABLE, re.M)
 # A task that no other concern has.
 OWN = {
-    "certificates": "certificates : Sign the requests here",
+    "certificates": "certificates : Sign the requests",
     "monitoring": "monitoring : Install Prometheus",
     "etcd": "etcd : Start etcd",
-    "backup": "pgbackrest : Configure pgBackRest",
+    "backup": "pgbackrest : Install and configure pgBackRest",
     "patroni": "patroni : Configure the start gate",
     "service": "service : Install the service",
 }

@@ -169,7 +169,7 @@ def test_what_takes_the_cloud_long_is_waited_for_with_progress(aws, disk):
 @pytest.mark.parametrize("name", ["image.raw", "dob-api_1.0.0_riscv64.raw", "dob-api_1.0.0_amd64.raw"])
 def test_a_wrong_file_is_refused_in_one_sentence(aws, tmp_path, name):
     said = publish(tmp_path / name, status=64).stderr
-    assert said.startswith("ami/publish: ") and said.count("\n") == 1, said
+    assert said.startswith("./dev publish: ") and said.count("\n") == 1, said
 
 
 def test_on_a_terminal_the_progress_is_one_line_that_is_redrawn(aws, disk):

@@ -168,4 +168,4 @@ def test_a_bucket_that_was_replaced_whole_gives_an_image_nothing(bucket, deb, ke
         (bucket / "dob-api.sources").write_text(f"{honest}\n{evil}")
     done = fetch(bucket, tmp_path / "fetched", "1.0", keys["ours"][1])
     assert done.returncode != 0 and not done.stdout, done.stdout
-    assert ("cannot be trusted" if beside else f"has no key {keys['ours'][1]}") in done.stderr
+    assert ("cannot be trusted" if beside else f"does not contain the key {keys['ours'][1]}") in done.stderr

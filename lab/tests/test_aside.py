@@ -6,6 +6,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -107,6 +108,16 @@ def test_a_copy_that_cannot_be_meant_is_refused_before_anything_changes(saved, s
     code, said = play(saved, *settings)
     assert code != 0 and reason in said, said
     assert left(saved, "a-db2") == ""
+
+
+@pytest.mark.parametrize(("settings", "reason"), [(["aside=create"], "name one with"), (["aside=create", "aside_host=a-db2"], "say how far with")])
+def test_to_create_a_copy_takes_a_host_and_a_time_however_it_is_asked_for(settings, reason):
+    """Else every database host would get one. No host can be reached: the refusal must come before."""
+    program = os.path.join(os.path.dirname(sys.executable), "ansible-playbook")
+    words = [word for setting in ("ansible_host=127.0.0.1", "ansible_port=1", *settings) for word in ("-e", setting)]
+    command = [program, "--inventory", "inventories/plain", PLAYBOOK, *words]
+    done = subprocess.run(command, cwd=TOP / "ansible", check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0 and reason in done.stdout and "UNREACHABLE" not in done.stdout, done.stdout
 
 
 def test_a_time_after_the_newest_wal_is_refused_with_the_times_that_there_are(saved):

@@ -232,7 +232,7 @@ def test_a_new_authority_beside_the_old_one_costs_no_request_and_no_etcd(whole, 
             settings = {"certificates_ca_file": both, "certificates_ca_key_file": signs.ca_key, "certificates_renew_days": renew}
             whole.playbook("site.yml", *(f"--extra-vars={name}={value}" for name, value in settings.items()))
             for host in DATABASES:
-                # Of both, the second alone has signed what the host shows in step 2.
+                # In step 2 only the second of them has signed the certificate that the host shows.
                 write(whole, host, "/run/signs.crt", signs.ca.read_text())
                 whole.ssh(host, "openssl verify -CAfile /run/signs.crt /etc/ssl/cluster/host.crt")
                 whole.ssh(host, f"{ETCDCTL} endpoint health")

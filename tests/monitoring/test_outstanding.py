@@ -1,4 +1,4 @@
-"""What a host says of its outstanding upgrades is what apt would do, and it asks for a reboot only where one helps."""
+"""The report of outstanding upgrades lists what apt would install, and asks for a reboot only where one helps."""
 
 import importlib.machinery
 import importlib.util
